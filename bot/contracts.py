@@ -1,0 +1,311 @@
+"""What a channel, a brain and a memory promise the core, and what the core promises them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from roost.dialects import PLAIN, Dialect
+from roost.keys import key
+from roost.values import Attachment, AttachmentKind, Event, Message, Place, Reply, Sent
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+# ---------------------------------------------------------------------------------------------- channels
+
+Unit = Literal["characters", "utf16", "bytes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a platform can carry. Everything else a channel can do is read off the methods it overrides.
+
+    `max_text` counts `unit`s of the *rendered* text of one message. `media` maps an attachment kind to the
+    largest size in bytes; a kind that is absent is sent as a link. `buttons` is the largest number under one
+    message, 0 for none. `stream` is the shortest time in seconds between two edits of a growing answer, None
+    when answers are not streamed. `rate` and `place_rate` are messages per second for the whole account and
+    for one place. `idempotent` says that the platform drops a second send with the same `reply.key`.
+    """
+
+    max_text: int = 4096
+    unit: Unit = "characters"
+    markup: Dialect = PLAIN
+    media: dict[AttachmentKind, int] = field(default_factory=dict)
+    buttons: int = 0
+    quotes: bool = False
+    threads: bool = False
+    proactive: bool = True
+    stream: float | None = None
+    rate: float | None = None
+    place_rate: float | None = None
+    idempotent: bool = False
+
+
+Receive = Callable[[Message | Event], Awaitable[bool]]
+"""Hand the core what came in. It returns once that is safe on disk: only then may the channel acknowledge
+it to the platform. False means it was a duplicate, which is acknowledged all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One line of a conversation as a person saw it. `bot` tells which side said it."""
+
+    id: str
+    bot: bool
+    author: str
+    text: str
+    at: float
+
+
+class Host(Protocol):
+    """What the core offers a channel."""
+
+    @property
+    def home(self) -> Path:
+        """A folder of its own for the channel's state; it exists."""
+
+    @property
+    def bot_name(self) -> str: ...
+
+    def pulse(self) -> None:
+        """Say that the transport is alive: call it on every sign of life from the platform's side.
+
+        The first call after `run` begins is what turns the channel's state to "running".
+        """
+
+    def commands(self) -> Sequence[tuple[str, str]]:
+        """Name and one-line help of every command, for a platform's own menu."""
+
+    async def history(self, place: Place, limit: int) -> Sequence[Said]:
+        """The last `limit` lines of a place, oldest first: for a channel that shows the conversation itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelConfig:
+    """The keys every table `[channels.NAME]` may have. A channel's own Config adds to them."""
+
+    kind: str = key("", help="The platform; the table's own name when absent.")
+    enabled: bool = key(True, help="Set to false to keep the table but not the channel.")
+
+
+Verify = Callable[["web.Request", bytes], bool]
+"""Check a request's signature over its raw body, before anything parses it."""
+
+
+def unsigned(request: web.Request, body: bytes) -> bool:
+    """Let every request through: for pages that check the session themselves. Write it out to use it."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path of the web face that belongs to a channel. `verify` has no default, so none is open by accident."""
+
+    method: str
+    path: str
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    verify: Verify
+
+
+class Channel(ABC):
+    """One account on one chat platform.
+
+    Override `edit`, `delete`, `react`, `type`, `fetch` and `routes` where the platform has them: the core reads
+    a channel's abilities off the methods it overrides (`channel.can("edit")`).
+
+    `local` says that whoever reaches this channel already is the owner of the machine.
+    """
+
+    Config: ClassVar[type[ChannelConfig]] = ChannelConfig
+    limits: Limits = Limits()
+    local: ClassVar[bool] = False
+
+    def __init__(self, name: str, config: Any, host: Host) -> None:
+        self.name = name
+        self.config = config
+        self.host = host
+
+    @abstractmethod
+    async def run(self, receive: Receive) -> None:
+        """Connect and listen until cancelled, which is the only way to stop.
+
+        Reconnecting after an ordinary cut is the channel's own business. Raise LoginFailed when the
+        credentials are refused; any other exception makes the supervisor start it again later.
+        """
+
+    @abstractmethod
+    async def send(self, place: Place, reply: Reply) -> Sent:
+        """Deliver one message that already fits `limits`. Raises NotSent, MaybeSent or Undeliverable.
+
+        Any other exception counts as MaybeSent.
+        """
+
+    async def edit(self, sent: Sent, reply: Reply) -> None:
+        """Replace what `send` returned `sent` for. Same errors as `send`; no change is no error."""
+        raise NotImplementedError
+
+    async def delete(self, sent: Sent) -> None:
+        """Take back what `send` returned `sent` for."""
+        raise NotImplementedError
+
+    async def react(self, place: Place, message_id: str, emoji: str) -> None:
+        """Put a reaction on a person's message; an empty emoji takes it away."""
+        raise NotImplementedError
+
+    async def type(self, place: Place) -> None:
+        """Show that the bot is writing, for some seconds."""
+        raise NotImplementedError
+
+    def fetch(self, attachment: Attachment) -> AsyncIterator[bytes]:
+        """Read an inbound attachment by its `ref`, in chunks."""
+        raise NotImplementedError
+
+    def routes(self) -> Sequence[Route]:
+        """The paths this channel answers on the web face, webhooks for example."""
+        return ()
+
+    @classmethod
+    def can(cls, ability: str) -> bool:
+        """Whether this channel overrides an optional method."""
+        return getattr(cls, ability) is not getattr(Channel, ability)
+
+
+# ------------------------------------------------------------------------------------------------ brains
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One entry of a conversation as the brain sees it.
+
+    `id` is the identity of the message it came from, so that remembering it twice changes nothing.
+    `tokens` is the engine's own count of `text`, 0 when it has not been counted.
+    """
+
+    role: Role
+    text: str
+    author: str = ""
+    at: float = 0.0
+    id: str = ""
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a brain is asked. Its beginning stays the same, byte for byte, from one turn to the next.
+
+    `conversation` is the same for all prompts of one place, so that an engine can keep their prefix.
+    """
+
+    turns: tuple[Turn, ...]
+    conversation: str = ""
+    max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BrainConfig:
+    """The keys of `[brain]` that every engine understands. An engine's own Config adds to them."""
+
+    use: str = key("llamacpp", help="The engine: llamacpp, openai or echo.")
+    model: str = key("", help="A model's name, file or address; the engine's default when absent.")
+    max_tokens: int = key(512, help="The longest answer, in tokens.")
+    context: int = key(4096, help="Tokens a prompt and its answer may have together.")
+    temperature: float = key(0.3, help="0 gives the likeliest answer, 1 a varied one.")
+    timeout: float = key(300.0, help="Seconds an answer may take before it becomes an error notice.")
+
+
+class Brain(ABC):
+    """What thinks. One interface whatever the engine or device."""
+
+    Config: ClassVar[type[BrainConfig]] = BrainConfig
+
+    def __init__(self, config: Any, home: Path) -> None:
+        self.config = config
+        self.home = home
+
+    @property
+    def context(self) -> int:
+        """The number of tokens a prompt and its answer may have together."""
+        return int(self.config.context)
+
+    async def load(self) -> None:
+        """Make ready to think. Raises ModelError or BrainError. Calling it again is harmless."""
+
+    @abstractmethod
+    def think(self, prompt: Prompt) -> AsyncIterator[str]:
+        """Answer in pieces of text as they come. Closing the iterator stops the work. Raises BrainError."""
+
+    async def count(self, text: str) -> int:
+        """The number of tokens in `text`; an engine without a tokenizer estimates it from above."""
+        return len(text.encode()) // 3 + 1
+
+    async def unload(self) -> None:
+        """Give memory, processes and connections back."""
+
+
+# ------------------------------------------------------------------------------------------------ memory
+
+Count = Callable[[str], Awaitable[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Recollection:
+    """What memory gives for a prompt: a summary of what is older, then turns, oldest first."""
+
+    summary: str = ""
+    turns: tuple[Turn, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """A report of one compaction, for people to read."""
+
+    place: str
+    turns_before: int
+    turns_after: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryConfig:
+    """The keys of `[memory]` that every memory understands. A memory's own Config adds to them."""
+
+    use: str = key("window", help="The memory: window.")
+
+
+class Memory(ABC):
+    """What remembers. Places are keys; nothing leaks from one to another."""
+
+    Config: ClassVar[type[MemoryConfig]] = MemoryConfig
+
+    def __init__(self, config: Any, home: Path) -> None:
+        self.config = config
+        self.home = home
+
+    async def open(self) -> None:
+        """Make ready. Raises StoreError."""
+
+    @abstractmethod
+    async def recall(self, place: Place, budget: int, count: Count) -> Recollection:
+        """The recent turns of `place` that fit `budget` tokens."""
+
+    @abstractmethod
+    async def remember(self, place: Place, turns: Sequence[Turn]) -> None:
+        """Append turns. A turn whose (role, id) is already there replaces it instead of being added."""
+
+    async def compact(self, place: Place) -> Compaction | None:
+        """Fold old turns away, or return None when there is nothing to fold."""
+        return None
+
+    @abstractmethod
+    async def forget(self, place: Place) -> int:
+        """Erase everything about `place`; returns the number of turns erased."""
+
+    async def close(self) -> None:
+        """Write what is not written and let go of files."""

@@ -1,0 +1,197 @@
+"""The values that travel between platforms, the core, plugins, brains and memory.
+
+All are frozen: a change is `dataclasses.replace`. Ids are opaque strings, whatever the platform's own type.
+Times are seconds since the epoch, UTC. `text` is Markdown in both directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote, unquote
+
+PlaceKind = Literal["direct", "group", "broadcast"]
+AttachmentKind = Literal["image", "audio", "voice", "video", "sticker", "file"]
+EventKind = Literal["deleted", "reacted", "joined", "left"]
+
+MAX_ATTACHMENT = 20 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a conversation happens.
+
+    `channel` is the name of the table in bot.toml, so two accounts of one platform are two channels.
+    `str(place)`, such as `telegram:42/7`, is the key for memory and permissions and the target for sends.
+    """
+
+    channel: str
+    chat: str
+    thread: str = ""
+    kind: PlaceKind = field(default="direct", compare=False)
+
+    def __str__(self) -> str:
+        chat = quote(self.chat, safe="@!#+:=-_.~")
+        thread = "/" + quote(self.thread, safe="@!#+:=-_.~") if self.thread else ""
+        return f"{self.channel}:{chat}{thread}"
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        """Read what `str(place)` wrote. Raises ValueError when there is no `channel:chat` in it."""
+        channel, colon, rest = text.partition(":")
+        chat, _, thread = rest.partition("/")
+        if not (channel and colon and chat):
+            raise ValueError(f"'{text}' is not a place. A place looks like 'telegram:42' or 'slack:C1/171.2'.")
+        return cls(channel, unquote(chat), unquote(thread))
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who wrote something. `id` is stable on its channel; `name` and `handle` are for showing only."""
+
+    channel: str
+    id: str
+    name: str = ""
+    handle: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.channel}:{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file beside a text. Inbound it is lazy: `ref` is the channel's own word for it, read on demand.
+
+    Outbound, give `data` (bytes) or `url` (which the platform, or the person, fetches).
+    `size` is in bytes and None when the platform does not tell.
+    """
+
+    kind: AttachmentKind = "file"
+    name: str = ""
+    mime: str = "application/octet-stream"
+    size: int | None = None
+    ref: str = ""
+    url: str = ""
+    data: bytes | None = None
+    open: Callable[[], AsyncIterator[bytes]] | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def file(cls, path: Path, kind: AttachmentKind = "file", mime: str = "application/octet-stream") -> Attachment:
+        data = path.read_bytes()
+        return cls(kind=kind, name=path.name, mime=mime, size=len(data), data=data)
+
+    async def read(self, max_bytes: int = MAX_ATTACHMENT) -> bytes:
+        """Fetch the content. Raises ValueError when it is larger than `max_bytes` or nothing can fetch it."""
+        if self.data is not None:
+            self._check(len(self.data), max_bytes)
+            return self.data
+        if self.open is None:
+            raise ValueError(f"'{self.name}' cannot be read: no channel is bound to it.")
+        if self.size is not None:
+            self._check(self.size, max_bytes)
+        content = bytearray()
+        async for chunk in self.open():
+            content += chunk
+            self._check(len(content), max_bytes)
+        return bytes(content)
+
+    def _check(self, size: int, max_bytes: int) -> None:
+        if size > max_bytes:
+            raise ValueError(f"'{self.name}' has more than {max_bytes} bytes.")
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A span of `text` that names someone: `text[start:end]`, in characters."""
+
+    start: int
+    end: int
+    person: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The message that this one answers."""
+
+    id: str
+    text: str = ""
+    author: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    """A choice under a reply. Pressing it sends `value` (or opens `url`) as if it had been typed."""
+
+    text: str
+    value: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something a person said.
+
+    `addressed` tells whether it is meant for the bot: a direct message, a mention, a reply to the bot or the
+    prefix; the bot's own leading mention is already gone from `text`. `edited` marks the whole new text of a
+    message sent before. `key` names this delivery when `id` alone does not (an edit keeps its id); duplicates
+    are dropped by (channel, key). `ticket` is opaque and returns with the reply. `raw` is the platform's own
+    object: it lives in this process only and is neither stored nor logged.
+    """
+
+    id: str
+    place: Place
+    sender: Person
+    text: str = ""
+    at: float = 0.0
+    addressed: bool = True
+    edited: bool = False
+    mentions: tuple[Mention, ...] = ()
+    quote: Quote | None = None
+    attachments: tuple[Attachment, ...] = ()
+    ticket: str = ""
+    key: str = ""
+    raw: Any = field(default=None, compare=False, repr=False)
+
+    @property
+    def identity(self) -> str:
+        """What a second delivery of the same message would repeat, within its channel."""
+        return self.key or f"{self.place}#{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a place without being said: deleted, reacted, joined, left."""
+
+    kind: EventKind
+    place: Place
+    person: Person | None = None
+    at: float = 0.0
+    message_id: str = ""
+    value: str = ""
+    raw: Any = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the bot says. A plain string is a Reply with only text.
+
+    `quote` is the id of the message it answers. `key` is the idempotency key: it stays the same when the same
+    part is sent again. `ticket` comes from the message being answered.
+    """
+
+    text: str = ""
+    attachments: tuple[Attachment, ...] = ()
+    buttons: tuple[Button, ...] = ()
+    quote: str = ""
+    ticket: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What the platform made of a Reply: one id for each message it became, in order."""
+
+    place: Place
+    ids: tuple[str, ...] = ()
