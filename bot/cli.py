@@ -1,0 +1,178 @@
+"""The `roost` command. What a command needs is imported when it runs, so that `roost --help` is instant."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from roost.config import Config
+    from roost.registry import Registry
+
+config_option = click.option(
+    "--config",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="ROOST_CONFIG",
+    help="The configuration; ./bot.toml, or the one in the data folder, when absent.",
+)
+
+
+class Main(click.Group):
+    """Prints our own errors as what they are: sentences."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from roost.errors import RoostError
+
+        try:
+            return super().invoke(ctx)
+        except RoostError as error:
+            for line in str(error).splitlines():
+                click.echo(line, err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="roost", message="roost %(version)s")
+def main() -> None:
+    """Your own assistant, on your own machine, reachable from every chat app you already use."""
+
+
+@main.command()
+@config_option
+def run(path: Path | None) -> None:
+    """Start the bot."""
+    from roost.run import run_forever
+
+    registry, config = prepare(path)
+    sys.exit(run_forever(config, registry))
+
+
+@main.command()
+@config_option
+def chat(path: Path | None) -> None:
+    """Talk to the bot here. `echo hello | roost chat` prints the answer alone."""
+    from roost.run import run_chat
+
+    registry, config = prepare(path, log="error")
+    sys.exit(run_chat(config, registry))
+
+
+@main.command()
+@config_option
+def doctor(path: Path | None) -> None:
+    """Check the configuration, the model, the folders; say what to mend."""
+    from roost.doctor import examine
+
+    sys.exit(examine(find(path)))
+
+
+@main.group()
+def config() -> None:
+    """Look at the configuration."""
+
+
+@config.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of bot.toml."""
+    from roost.config import schema
+
+    click.echo(json.dumps(schema(load_plugins(None)), indent=2))
+
+
+@config.command("check")
+@config_option
+def config_check(path: Path | None) -> None:
+    """Say what is wrong in bot.toml, if anything."""
+    _, config = prepare(path)
+    if config.problems:
+        sys.exit(1)
+    click.echo(f"{config.path}: everything is in order.")
+
+
+@config.command("path")
+@config_option
+def config_path(path: Path | None) -> None:
+    """Print which bot.toml is used."""
+    click.echo(find(path))
+
+
+@main.group()
+def channels() -> None:
+    """Look at the channels."""
+
+
+@channels.command("list")
+@config_option
+def channels_list(path: Path | None) -> None:
+    """List the channels of bot.toml, and the kinds there are."""
+    registry, config = prepare(path)
+    for name, entry in config.channels.items():
+        click.echo(f"{name:<20} {entry.cls.__name__:<12} on")
+    idle = sorted(set(registry.channels.entries) - set(config.channels))
+    for kind in idle:
+        click.echo(f"{kind:<20} {'':<12} not in bot.toml")
+
+
+@main.group()
+def plugins() -> None:
+    """Look at the plugins."""
+
+
+@plugins.command("list")
+@config_option
+def plugins_list(path: Path | None) -> None:
+    """List the plugins, and those that could not be loaded."""
+    registry, _ = prepare(path)
+    for name, _plugin in registry.plugins.list_name_plugin():
+        own = [f"/{one.name}" for one in registry.commands.values() if one.plugin == name]
+        click.echo(f"{name:<24} {' '.join(sorted(set(own)))}")
+    for failure in registry.failures:
+        click.echo(f"{failure.plugin:<24} left out: {failure.reason}", err=True)
+
+
+def find(path: Path | None) -> Path:
+    """The configuration to use. Where there is none, the default one is written to the data folder."""
+    if path is not None:
+        return path
+    here = Path("bot.toml")
+    if here.is_file():
+        return here
+    from roost.home import data_folder
+
+    kept = data_folder() / "bot.toml"
+    if not kept.exists():
+        kept.write_text((Path(__file__).parent / "default.toml").read_text())
+        click.echo(f"There was no bot.toml, so the default one was written to {kept}.", err=True)
+    return kept
+
+
+def prepare(path: Path | None, log: str = "") -> tuple[Registry, Config]:
+    """Load plugins and configuration, and begin to log."""
+    from roost import config, logs
+
+    path = find(path)
+    logs.begin(log or os.environ.get("ROOST_BOT_LOG", "info"))
+    registry = load_plugins(path)
+    loaded = config.load(path, registry)
+    logs.hide(config.secrets(loaded))
+    logs.begin(log or loaded.bot.log)
+    for problem in loaded.problems:
+        click.echo(problem, err=True)
+    return registry, loaded
+
+
+def load_plugins(path: Path | None) -> Registry:
+    """Every plugin there is: ours, installed ones, those beside bot.toml."""
+    from roost.config import plugin_settings
+    from roost.registry import Registry
+
+    registry = Registry()
+    folder, disabled = plugin_settings(path) if path else (None, ())
+    registry.load(folder, disabled)
+    return registry

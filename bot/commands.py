@@ -1,0 +1,199 @@
+"""Commands: a decorated function. Its docstring is the help, its hints parse the arguments, its answer is the reply."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+import types
+import typing
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, Union, overload
+
+from roost.values import Message, Reply
+
+F = TypeVar("F", bound=Callable[..., Any])
+INJECTED = ("message", "bot")
+NO = {"no", "off", "false", "0"}
+YES = {"yes", "on", "true", "1"}
+
+
+class UsageError(Exception):
+    """The arguments do not fit; the text tells the person what would."""
+
+
+@dataclass(slots=True)
+class Command:
+    """One command. `immediate` ones do not wait for the conversation's turn; `owner` ones are the owner's alone."""
+
+    name: str
+    function: Callable[..., Any]
+    aliases: tuple[str, ...] = ()
+    immediate: bool = False
+    owner: bool = False
+    plugin: str = ""
+    _signature: inspect.Signature | None = field(default=None, repr=False)
+
+    @property
+    def help(self) -> str:
+        """The first line of the docstring."""
+        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+    @property
+    def signature(self) -> inspect.Signature:
+        if self._signature is None:
+            hints = parsed_hints(self.function)
+            plain = inspect.signature(self.function)
+            parameters = [one.replace(annotation=hints.get(one.name, str)) for one in plain.parameters.values()]
+            self._signature = plain.replace(parameters=parameters)
+        return self._signature
+
+    @property
+    def usage(self) -> str:
+        """How to write it: `name <needed> [optional]`."""
+        return " ".join([self.name, *(_show(one) for one in self._parameters())])
+
+    def _parameters(self) -> list[inspect.Parameter]:
+        return [one for one in self.signature.parameters.values() if one.name not in INJECTED]
+
+    def bind(self, text: str, message: Message, bot: Any) -> dict[str, Any]:
+        """Turn the text behind the command's name into arguments. Raises UsageError."""
+        values: dict[str, Any] = {}
+        rest = text.strip()
+        parameters = self._parameters()
+        for number, parameter in enumerate(parameters):
+            last = number == len(parameters) - 1
+            word, rest = _take(rest, last and _plain(parameter.annotation) is str)
+            if word is not None:
+                values[parameter.name] = convert(word, parameter)
+            elif parameter.default is inspect.Parameter.empty:
+                raise UsageError(f"'{parameter.name}' is missing.")
+        if rest:
+            raise UsageError(f"'{rest}' is too much.")
+        injected = {"message": message, "bot": bot}
+        return values | {name: injected[name] for name in INJECTED if name in self.signature.parameters}
+
+    async def run(self, text: str, message: Message, bot: Any, prefix: str = "/") -> list[Reply]:
+        """Parse, call, and gather the replies. Wrong arguments answer with the usage."""
+        try:
+            arguments = self.bind(text, message, bot)
+        except UsageError as error:
+            return [Reply(f"{error} Write it like this: `{prefix}{self.usage}`")]
+        return [reply async for reply in replies(self.function(**arguments))]
+
+
+@overload
+def command(function: F, /) -> F: ...
+@overload
+def command(
+    name: str | None = None, /, *, aliases: Iterable[str] = (), immediate: bool = False, owner: bool = False
+) -> Callable[[F], F]: ...
+def command(name: Any = None, /, *, aliases: Iterable[str] = (), immediate: bool = False, owner: bool = False) -> Any:
+    """Make a function a command of the bot.
+
+        @command
+        def hello(name: str = "you") -> str:
+            \"\"\"Greet someone.\"\"\"
+            return f"Hello, {name}!"
+
+    `/hello Ann` answers "Hello, Ann!". Parameters named `message` and `bot` are filled in; the others are parsed
+    by their hints (str, int, float, bool, Literal, and any of these or None); a last `str` takes the rest of the
+    line. Return a str, a Reply, None for silence, or yield several; `async def` works too.
+    """
+
+    def mark(function: F) -> F:
+        called = name if isinstance(name, str) else function.__name__.strip("_").replace("_", "-")
+        one = Command(called, function, tuple(aliases), immediate, owner)
+        function.__roost_command__ = one  # type: ignore[attr-defined]
+        return function
+
+    return mark(name) if callable(name) else mark
+
+
+async def replies(answer: Any) -> AsyncIterator[Reply]:
+    """Read what a plugin's function returned: a text, a Reply, None, an awaitable or a generator of these."""
+    if inspect.isawaitable(answer):
+        answer = await answer
+    if inspect.isasyncgen(answer):
+        async for one in answer:
+            if one is not None:
+                yield as_reply(one)
+        return
+    for one in answer if inspect.isgenerator(answer) else [answer]:
+        if one is not None:
+            yield as_reply(one)
+
+
+def as_reply(answer: Any) -> Reply:
+    return answer if isinstance(answer, Reply) else Reply(str(answer))
+
+
+def parsed_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The hints of the parameters a person fills in. Those of the others may be names for type checkers only."""
+    skipped = (*INJECTED, "return")
+    written = {name: hint for name, hint in function.__annotations__.items() if name not in skipped}
+    holder = type("Hints", (), {"__annotations__": written})
+    return typing.get_type_hints(holder, globalns=getattr(function, "__globals__", {}))
+
+
+def convert(word: str, parameter: inspect.Parameter) -> Any:
+    """Turn a word into what the hint asks for. Raises UsageError."""
+    hint = _plain(parameter.annotation)
+    if typing.get_origin(hint) is Literal:
+        return _choose(word, parameter.name, typing.get_args(hint))
+    if hint is bool:
+        return _truth(word, parameter.name)
+    try:
+        return hint(word) if hint in (int, float) else word
+    except ValueError:
+        kind = "whole number" if hint is int else "number"
+        raise UsageError(f"'{word}' is not a {kind} for '{parameter.name}'.") from None
+
+
+def _choose(word: str, name: str, choices: tuple[Any, ...]) -> Any:
+    for choice in choices:
+        if str(choice).lower() == word.lower():
+            return choice
+    raise UsageError(f"'{word}' is not one of {', '.join(map(str, choices))} for '{name}'.")
+
+
+def _truth(word: str, name: str) -> bool:
+    if word.lower() in YES | NO:
+        return word.lower() in YES
+    raise UsageError(f"'{word}' is neither yes nor no for '{name}'.")
+
+
+def _plain(hint: Any) -> Any:
+    """The hint without `| None`."""
+    if typing.get_origin(hint) in (Union, types.UnionType):
+        return next(one for one in typing.get_args(hint) if one is not type(None))
+    return hint
+
+
+def _take(rest: str, everything: bool) -> tuple[str | None, str]:
+    """The next word, quotes honoured, and what is left; or everything."""
+    rest = rest.lstrip()
+    if not rest:
+        return None, ""
+    if everything:
+        return _unquote(rest), ""
+    lexer = shlex.shlex(rest, posix=True)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    try:
+        word = lexer.get_token()
+    except ValueError:
+        word, _, after = rest.partition(" ")
+        return word, after
+    return word, lexer.instream.read()
+
+
+def _unquote(text: str) -> str:
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    return text[1:-1] if quoted else text
+
+
+def _show(parameter: inspect.Parameter) -> str:
+    hint = _plain(parameter.annotation)
+    name = "|".join(map(str, typing.get_args(hint))) if typing.get_origin(hint) is Literal else parameter.name
+    return f"<{name}>" if parameter.default is inspect.Parameter.empty else f"[{name}]"

@@ -1,0 +1,97 @@
+"""What a person sees while an answer is being made: the typing sign, then the growing text.
+
+A draft owns the preview until `close`, which hands it to the outbox; from then on the outbox alone delivers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from roost.contracts import Channel
+from roost.errors import ChannelError, MaybeSent
+from roost.journal import Journal
+from roost.split import split
+from roost.values import Message, Reply, Sent
+
+log = logging.getLogger("roost.draft")
+
+TYPING = 4.0  # seconds between two typing signs; platforms show one for five or more
+LAST_PREVIEW = 15.0  # seconds to wait for a preview that is on its way when the answer is complete
+
+
+class Draft:
+    """The preview of one answer in one place."""
+
+    def __init__(self, channel: Channel, message: Message, seq: int, journal: Journal, shown: tuple[str, ...]) -> None:
+        self.channel = channel
+        self.place = message.place
+        self.sent = Sent(message.place, shown) if shown else None
+        self.unsure = False
+        self._ticket = message.ticket
+        self._seq = seq
+        self._journal = journal
+        self._text = ""
+        self._painted = ""
+        self._changed = asyncio.Event()
+        self._putting = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def open(self) -> None:
+        """Show the typing sign, and be ready to show text."""
+        if self.channel.can("type"):
+            self._tasks.append(asyncio.create_task(self._type()))
+        if self.channel.limits.stream is not None and self.channel.can("edit"):
+            self._tasks.append(asyncio.create_task(self._paint(self.channel.limits.stream)))
+
+    def show(self, text: str) -> None:
+        """The answer so far. Returns at once; the preview follows at the pace the platform allows."""
+        self._text = text
+        self._changed.set()
+
+    async def close(self) -> Sent | None:
+        """Stop, and return the preview that is on the screen, if there is one."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._putting.acquire(), LAST_PREVIEW)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        return self.sent
+
+    async def _type(self) -> None:
+        while self.sent is None:
+            try:
+                await self.channel.type(self.place)
+            except ChannelError as error:
+                log.debug("No typing sign in %s: %s", self.place, error)
+            await asyncio.sleep(TYPING)
+
+    async def _paint(self, interval: float) -> None:
+        try:
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                async with self._putting:
+                    await self._put(self._first_part())
+                await asyncio.sleep(interval)
+        except MaybeSent as error:
+            self.unsure = self.sent is None
+            log.debug("The preview in %s ended: %s", self.place, error)
+        except Exception as error:
+            log.debug("The preview in %s ended: %s", self.place, error)
+
+    def _first_part(self) -> str:
+        limits = self.channel.limits
+        return next(iter(split(self._text, limits.markup, limits.max_text, limits.unit)), "")
+
+    async def _put(self, text: str) -> None:
+        if not text or text == self._painted:
+            return
+        reply = Reply(text, ticket=self._ticket)
+        if self.sent is None:
+            self.sent = await self.channel.send(self.place, reply)
+            await self._journal.preview(self._seq, self.sent)
+        else:
+            await self.channel.edit(self.sent, reply)
+        self._painted = text

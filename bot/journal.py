@@ -1,0 +1,443 @@
+"""The journal: what came in, what goes out, and what became of each.
+
+One SQLite file in WAL mode. A single thread owns the connection; the operations that wait at the same moment
+share one transaction, and so one fsync. Every method returns only after its transaction is committed.
+
+    inbox    one row a message or event; `outcome` is NULL until it ends as reply, notice or silent
+    outbox   one row a part of a reply; waiting -> sending -> sent, or dead
+    person   who has been let in
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from roost.contracts import Said
+from roost.errors import StoreError
+from roost.values import Event, Message, Place, Reply, Sent
+
+T = TypeVar("T")
+Outcome = Literal["reply", "notice", "silent"]
+Operation = Callable[[sqlite3.Connection], Any]
+
+GROUP = 256  # operations that may share a transaction; more would only delay the first of them
+
+MIGRATIONS = (
+    """
+    CREATE TABLE inbox (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        channel TEXT NOT NULL,
+        identity TEXT NOT NULL,
+        place TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        at REAL NOT NULL,
+        body BLOB NOT NULL,
+        outcome TEXT,
+        reason TEXT NOT NULL DEFAULT '',
+        draft TEXT NOT NULL DEFAULT '',
+        UNIQUE (channel, identity)
+    );
+    CREATE INDEX inbox_open ON inbox (seq) WHERE outcome IS NULL;
+    CREATE INDEX inbox_place ON inbox (place, seq);
+    CREATE TABLE outbox (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        seq INTEGER,
+        place TEXT NOT NULL,
+        at REAL NOT NULL,
+        body BLOB NOT NULL,
+        state TEXT NOT NULL DEFAULT 'waiting',
+        draft TEXT NOT NULL DEFAULT '',
+        unsure INTEGER NOT NULL DEFAULT 0,
+        tries INTEGER NOT NULL DEFAULT 0,
+        due REAL NOT NULL DEFAULT 0,
+        sent TEXT NOT NULL DEFAULT '',
+        error TEXT NOT NULL DEFAULT ''
+    );
+    CREATE INDEX outbox_open ON outbox (id) WHERE state IN ('waiting', 'sending');
+    CREATE INDEX outbox_place ON outbox (place, id);
+    CREATE TABLE person (
+        id TEXT PRIMARY KEY,
+        role TEXT NOT NULL,
+        name TEXT NOT NULL DEFAULT '',
+        since REAL NOT NULL
+    );
+    """,
+)
+
+
+@dataclass(slots=True)
+class Part:
+    """One row of the outbox: a message that fits its channel.
+
+    `draft` is a preview already on the screen, to be edited into this part instead of sending it. `unsure`
+    says that an earlier try may have been delivered; `leaving` that the row already says `sending`.
+    """
+
+    id: int
+    place: Place
+    reply: Reply
+    draft: Sent | None = None
+    unsure: bool = False
+    tries: int = 0
+    at: float = 0.0
+    leaving: bool = False
+
+    @property
+    def key(self) -> str:
+        return key_of(self.id, self.at)
+
+
+class Journal:
+    """What was accepted and what was answered, safe on disk."""
+
+    def __init__(self, path: Path, synchronous: str = "full") -> None:
+        self.path = path
+        self.synchronous = synchronous
+        self._waiting: queue.SimpleQueue[tuple[Operation, asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # Opening and closing
+
+    async def open(self) -> None:
+        """Open or create the file, bring its schema up to date, start the writer. Raises StoreError."""
+        self._loop = asyncio.get_running_loop()
+        opened: asyncio.Future[None] = self._loop.create_future()
+        self._thread = threading.Thread(target=self._work, args=(opened,), name="journal", daemon=True)
+        self._thread.start()
+        await opened
+
+    async def close(self) -> None:
+        """Commit what waits and close the file."""
+        if self._thread is not None:
+            self._waiting.put(None)
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+
+    # Inbox
+
+    async def accept(self, item: Message | Event) -> int | None:
+        """Write down what came in and return its number, or None when it was here before."""
+        row = (item.place.channel, identity(item), str(item.place), _kind(item), time.time(), encode(item))
+
+        def insert(db: sqlite3.Connection) -> int | None:
+            sql = "INSERT OR IGNORE INTO inbox (channel, identity, place, kind, at, body) VALUES (?, ?, ?, ?, ?, ?)"
+            cursor = db.execute(sql, row)
+            return cursor.lastrowid if cursor.rowcount else None
+
+        return await self._do(insert)
+
+    async def unanswered(self) -> list[tuple[int, str]]:
+        """Number and place of everything accepted and not yet ended, oldest first."""
+        sql = "SELECT seq, place FROM inbox WHERE outcome IS NULL ORDER BY seq"
+        return await self._do(lambda db: db.execute(sql).fetchall())
+
+    async def item(self, seq: int) -> Message | Event:
+        kind, body = await self._do(
+            lambda db: db.execute("SELECT kind, body FROM inbox WHERE seq = ?", (seq,)).fetchone()
+        )
+        return msgspec.json.decode(body, type=Event if kind == "event" else Message)
+
+    async def preview(self, seq: int, sent: Sent) -> None:
+        """Remember that a preview of this message's answer is on the screen."""
+        ids = msgspec.json.encode(sent.ids).decode()
+        await self._do(lambda db: db.execute("UPDATE inbox SET draft = ? WHERE seq = ?", (ids, seq)))
+
+    async def previewed(self, seq: int) -> tuple[str, ...]:
+        """The ids of the preview that an earlier run left on the screen, if any."""
+        (ids,) = await self._do(lambda db: db.execute("SELECT draft FROM inbox WHERE seq = ?", (seq,)).fetchone())
+        return tuple(msgspec.json.decode(ids)) if ids else ()
+
+    async def finish(
+        self,
+        seq: int,
+        outcome: Outcome,
+        replies: Sequence[tuple[Place, Reply]],
+        reason: str = "",
+        draft: Sent | None = None,
+        leaving: bool = False,
+    ) -> list[Part]:
+        """End a message: its outcome and the parts of its reply, in one transaction.
+
+        `draft` is the preview that the first part replaces. `leaving` says that the first part is sent at
+        once, which saves the separate `sending`.
+        """
+
+        def end(db: sqlite3.Connection) -> list[Part]:
+            db.execute("UPDATE inbox SET outcome = ?, reason = ? WHERE seq = ?", (outcome, reason, seq))
+            return _write_parts(db, seq, replies, draft, leaving)
+
+        return await self._do(end)
+
+    # Outbox
+
+    async def post(self, replies: Sequence[tuple[Place, Reply]]) -> list[Part]:
+        """Write parts that answer no message."""
+        return await self._do(lambda db: _write_parts(db, None, replies, None, False))
+
+    async def unsent(self) -> list[Part]:
+        """Parts still to be delivered, oldest first. One that was being sent when the process died is unsure."""
+
+        def read(db: sqlite3.Connection) -> list[Part]:
+            db.execute("UPDATE outbox SET unsure = 1, state = 'waiting' WHERE state = 'sending'")
+            sql = "SELECT id, place, body, draft, unsure, tries, at FROM outbox WHERE state = 'waiting' ORDER BY id"
+            return [_part(row) for row in db.execute(sql)]
+
+        return await self._do(read)
+
+    async def sending(self, part: Part) -> None:
+        """Write down that a part is about to leave."""
+        await self._do(lambda db: db.execute("UPDATE outbox SET state = 'sending' WHERE id = ?", (part.id,)))
+
+    async def sent(self, part: Part, sent: Sent) -> None:
+        ids = msgspec.json.encode(sent.ids).decode()
+        sql = "UPDATE outbox SET state = 'sent', sent = ?, error = '' WHERE id = ?"
+        await self._do(lambda db: db.execute(sql, (ids, part.id)))
+
+    async def put_off(self, part: Part, due: float, error: str) -> None:
+        """Write down that a part will be tried again at `due`, and what went wrong."""
+        row = (part.tries, due, part.unsure, error, part.id)
+        sql = "UPDATE outbox SET state = 'waiting', tries = ?, due = ?, unsure = ?, error = ? WHERE id = ?"
+        await self._do(lambda db: db.execute(sql, row))
+
+    async def bury(self, part: Part, error: str) -> None:
+        """Give up on a part: it becomes a dead letter that a person can read and resend."""
+        sql = "UPDATE outbox SET state = 'dead', error = ? WHERE id = ?"
+        await self._do(lambda db: db.execute(sql, (error, part.id)))
+
+    # People
+
+    async def people(self) -> dict[str, str]:
+        """Who has been let in: the role by `str(person)`."""
+        return dict(await self._do(lambda db: db.execute("SELECT id, role FROM person").fetchall()))
+
+    async def let_in(self, id: str, role: str, name: str) -> None:
+        sql = "INSERT OR REPLACE INTO person (id, role, name, since) VALUES (?, ?, ?, ?)"
+        await self._do(lambda db: db.execute(sql, (id, role, name, time.time())))
+
+    # For people to read
+
+    async def history(self, place: Place, limit: int, bot_name: str = "") -> list[Said]:
+        """The last `limit` lines of a place as a person saw them, oldest first."""
+        key = str(place)
+
+        def read(db: sqlite3.Connection) -> list[Said]:
+            came = db.execute(
+                "SELECT at, body FROM inbox WHERE place = ? AND kind = 'message' AND body != ''"
+                " ORDER BY seq DESC LIMIT ?",
+                (key, limit),
+            )
+            said = [_said_by_person(row) for row in came]
+            went = db.execute(
+                "SELECT at, body, id, sent, draft FROM outbox WHERE place = ? AND state != 'dead'"
+                " ORDER BY id DESC LIMIT ?",
+                (key, limit),
+            )
+            said += [_said_by_bot(row, bot_name) for row in went]
+            return [line for _, line in sorted(said, key=lambda pair: pair[0])[-limit:]]
+
+        return await self._do(read)
+
+    async def forget(self, place: Place) -> None:
+        """Erase the texts of a place; the ids stay so that a late duplicate is still recognized."""
+        key = str(place)
+
+        def erase(db: sqlite3.Connection) -> None:
+            db.execute("UPDATE inbox SET body = '' WHERE place = ? AND outcome IS NOT NULL", (key,))
+            db.execute("DELETE FROM outbox WHERE place = ? AND state IN ('sent', 'dead')", (key,))
+
+        await self._do(erase)
+        await self._do(lambda db: None)
+
+    async def prune(self, days: float) -> int:
+        """Drop what ended more than `days` ago; returns the number of rows."""
+        before = time.time() - days * 86400
+
+        def drop(db: sqlite3.Connection) -> int:
+            rows = db.execute("DELETE FROM inbox WHERE outcome IS NOT NULL AND at < ?", (before,)).rowcount
+            return rows + db.execute("DELETE FROM outbox WHERE state = 'sent' AND at < ?", (before,)).rowcount
+
+        return await self._do(drop)
+
+    # The writer thread
+
+    async def _do(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        if self._thread is None or self._loop is None:
+            raise StoreError(f"The journal '{self.path}' is closed.")
+        done: asyncio.Future[T] = self._loop.create_future()
+        self._waiting.put((operation, done))
+        return await done
+
+    def _work(self, opened: asyncio.Future[None]) -> None:
+        try:
+            db = connect(self.path, self.synchronous)
+        except (sqlite3.Error, OSError) as error:
+            problem = StoreError(f"The journal '{self.path}' cannot be opened: {error}.")
+            self._tell([(opened, None, problem)])
+            return
+        self._tell([(opened, None, None)])
+        with contextlib.closing(db):
+            while group := self._next_group():
+                self._tell(_commit(db, group))
+
+    def _next_group(self) -> list[tuple[Operation, asyncio.Future[Any]]]:
+        first = self._waiting.get()
+        group = []
+        while first is not None:
+            group.append(first)
+            if len(group) >= GROUP:
+                break
+            try:
+                first = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+        else:
+            if group:
+                self._waiting.put(None)
+        return group
+
+    def _tell(self, results: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -> None:
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
+            self._loop.call_soon_threadsafe(_resolve, results)
+
+
+def connect(path: Path, synchronous: str = "full") -> sqlite3.Connection:
+    """Open the file with our settings and bring its schema up to date."""
+    path.touch(mode=0o600)
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute(f"PRAGMA synchronous = {'FULL' if synchronous == 'full' else 'NORMAL'}")
+    db.execute("PRAGMA busy_timeout = 5000")
+    db.execute("PRAGMA secure_delete = ON")
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        db.close()
+        raise sqlite3.DatabaseError("it was written by a newer version of Roost; install that version")
+    for number, migration in enumerate(MIGRATIONS[version:], version + 1):
+        db.executescript(f"BEGIN; {migration} PRAGMA user_version = {number}; COMMIT;")
+    return db
+
+
+def identity(item: Message | Event) -> str:
+    """What a second delivery of the same thing would repeat, within its channel."""
+    if isinstance(item, Message):
+        return item.identity
+    return f"{item.place}!{item.kind}!{item.message_id}!{item.person}!{item.value}!{item.at}"
+
+
+def encode(item: Message | Event) -> bytes:
+    """JSON without what lives in this process only; text that is not valid Unicode is mended first."""
+    item = replace(item, raw=None)
+    if isinstance(item, Message) and item.attachments:
+        item = replace(item, attachments=tuple(replace(one, open=None) for one in item.attachments))
+    return msgspec.json.encode(item)
+
+
+def mend(item: Message | Event) -> Message | Event:
+    """Replace what is not valid Unicode (lone surrogates) in every text of an item."""
+    tree = msgspec.to_builtins(replace(item, raw=None))
+    return msgspec.convert(_mend_tree(tree), type=type(item))
+
+
+def _mend_tree(tree: Any) -> Any:
+    if isinstance(tree, str):
+        return tree.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(tree, dict):
+        return {name: _mend_tree(value) for name, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_mend_tree(value) for value in tree]
+    return tree
+
+
+def key_of(id: int, at: float) -> str:
+    """The idempotency key of an outbox row: the same for every try, and new when a journal begins again."""
+    return f"{id}-{int(at * 1000):x}"
+
+
+def encode_reply(reply: Reply) -> bytes:
+    return msgspec.json.encode(replace(reply, attachments=tuple(replace(one, open=None) for one in reply.attachments)))
+
+
+def _kind(item: Message | Event) -> str:
+    if isinstance(item, Event):
+        return "event"
+    return "edit" if item.edited else "message"
+
+
+def _commit(
+    db: sqlite3.Connection, group: list[tuple[Operation, asyncio.Future[Any]]]
+) -> list[tuple[asyncio.Future[Any], Any, Exception | None]]:
+    """Run a group in one transaction; when it fails, each alone, so that only the culprit hears of it."""
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        results = [(done, operation(db), None) for operation, done in group]
+        db.execute("COMMIT")
+        return list(results)
+    except Exception as error:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        if len(group) == 1:
+            return [(group[0][1], None, error)]
+        return [result for one in group for result in _commit(db, [one])]
+
+
+def _resolve(results: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -> None:
+    for done, value, error in results:
+        if done.done():
+            continue
+        if error is None:
+            done.set_result(value)
+        else:
+            done.set_exception(error)
+
+
+def _write_parts(
+    db: sqlite3.Connection,
+    seq: int | None,
+    replies: Sequence[tuple[Place, Reply]],
+    draft: Sent | None,
+    leaving: bool,
+) -> list[Part]:
+    now = time.time()
+    parts: list[Part] = []
+    for place, reply in replies:
+        first = not parts
+        preview = draft if first and draft and draft.place == place else None
+        ids = msgspec.json.encode(preview.ids).decode() if preview else ""
+        state = "sending" if first and leaving else "waiting"
+        row = (seq, str(place), now, encode_reply(reply), ids, state)
+        sql = "INSERT INTO outbox (seq, place, at, body, draft, state) VALUES (?, ?, ?, ?, ?, ?)"
+        id = db.execute(sql, row).lastrowid or 0
+        parts.append(Part(id, place, reply, preview, at=now, leaving=first and leaving))
+    return parts
+
+
+def _part(row: tuple[Any, ...]) -> Part:
+    id, place_text, body, draft, unsure, tries, at = row
+    place = Place.parse(place_text)
+    preview = Sent(place, tuple(msgspec.json.decode(draft))) if draft else None
+    return Part(id, place, msgspec.json.decode(body, type=Reply), preview, bool(unsure), tries, at)
+
+
+def _said_by_person(row: tuple[float, bytes]) -> tuple[float, Said]:
+    at, body = row
+    message = msgspec.json.decode(body, type=Message)
+    return at, Said(message.id, False, message.sender.name, message.text, at)
+
+
+def _said_by_bot(row: tuple[float, bytes, int, str, str], name: str) -> tuple[float, Said]:
+    at, body, id, sent, draft = row
+    ids = msgspec.json.decode(sent or draft or "[]") or [key_of(id, at)]
+    return at, Said(ids[0], True, name, msgspec.json.decode(body, type=Reply).text, at)

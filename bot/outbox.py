@@ -1,0 +1,184 @@
+"""The outbox: delivers parts in order, place by place, and knows three outcomes.
+
+    sent       written down, done
+    not sent   tried again: after the platform's own retry-after, or with growing pauses
+    unknown    the platform drops a repetition by its key, or the repetition bears a visible mark
+
+What a platform will never take, or what has been tried long enough, becomes a dead letter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from roost.contracts import Channel, Limits
+from roost.errors import LoginFailed, NotSent, Undeliverable
+from roost.journal import Journal, Part
+from roost.lanes import Lanes
+from roost.values import Place, Sent
+
+log = logging.getLogger("roost.outbox")
+
+LONGEST_PAUSE = 60.0  # seconds between two tries
+UNSURE_TRIES = 5  # tries of a part whose outcome stays unknown
+PATIENCE = 86_400.0  # seconds after which a part that could not be sent becomes a dead letter
+
+
+class Bucket:
+    """A rate limit: `rate` a second, with a burst of up to `burst`."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self.rate = rate
+        self.burst = max(1.0, burst)
+        self._tokens = self.burst
+        self._at = time.monotonic()
+
+    def take(self) -> float:
+        """Take one, and return the seconds to wait before using it."""
+        now = time.monotonic()
+        self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate) - 1
+        self._at = now
+        return max(0.0, -self._tokens / self.rate)
+
+
+class Pace:
+    """The rate limits of one channel: of the account and of each place."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._all = Bucket(limits.rate, limits.rate) if limits.rate else None
+        self._places: dict[str, Bucket] = {}
+
+    async def wait(self, place: Place) -> None:
+        pause = self._all.take() if self._all else 0.0
+        if self._limits.place_rate:
+            pause = max(pause, self._bucket(str(place), self._limits.place_rate).take())
+        if pause:
+            await asyncio.sleep(pause)
+
+    def _bucket(self, place: str, rate: float) -> Bucket:
+        if len(self._places) > 10_000:
+            self._places.clear()
+        return self._places.setdefault(place, Bucket(rate, 3 * rate))
+
+
+class Outbox:
+    """Delivers what the journal holds. `channel` gives a channel by name while it is running, None otherwise."""
+
+    def __init__(self, journal: Journal, channel: Callable[[str], Channel | None], repeat_mark: str) -> None:
+        self._journal = journal
+        self._channel = channel
+        self._mark = repeat_mark
+        self._lanes: Lanes[Part] = Lanes(self._deliver)
+        self._paces: dict[str, Pace] = {}
+        self._changed = asyncio.Event()
+        self._parked = 0
+
+    def put(self, parts: Iterable[Part]) -> None:
+        for part in parts:
+            self._lanes.put(str(part.place), part)
+
+    def ready(self, place: Place) -> bool:
+        """Whether a part for this place would leave at once."""
+        return not self._lanes.busy(str(place)) and self._channel(place.channel) is not None
+
+    def limits(self, channel: Channel) -> Limits:
+        """A channel's limits, less the room that the mark of a repetition may need."""
+        limits = channel.limits
+        if limits.idempotent:
+            return limits
+        return replace(limits, max_text=max(1, limits.max_text - len(self._mark.encode())))
+
+    def wake(self) -> None:
+        """Tell that a channel has come up."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def idle(self) -> None:
+        """Wait until everything has left."""
+        await self._lanes.idle()
+
+    async def still(self) -> None:
+        """Wait until everything has left or waits for better times. Polled: it happens once, at the end."""
+        while len(self._lanes) > self._parked:
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        await self._lanes.stop()
+
+    async def _deliver(self, part: Part) -> None:
+        """Bring one part to an end: sent or dead."""
+        while True:
+            channel = await self._running(part.place.channel)
+            await self._pace(channel).wait(part.place)
+            try:
+                if not part.leaving:
+                    await self._journal.sending(part)
+                part.leaving = False
+                await self._journal.sent(part, await self._send(channel, part))
+                return
+            except Exception as error:
+                pause = await self._failed(part, error)
+            if pause is None:
+                return
+            with self._parking():
+                await asyncio.sleep(pause)
+
+    async def _running(self, name: str) -> Channel:
+        with self._parking():
+            while (channel := self._channel(name)) is None:
+                await self._changed.wait()
+        return channel
+
+    @contextlib.contextmanager
+    def _parking(self) -> Iterator[None]:
+        self._parked += 1
+        try:
+            yield
+        finally:
+            self._parked -= 1
+
+    def _pace(self, channel: Channel) -> Pace:
+        pace = self._paces.get(channel.name)
+        if pace is None or pace._limits is not channel.limits:
+            pace = self._paces[channel.name] = Pace(channel.limits)
+        return pace
+
+    async def _send(self, channel: Channel, part: Part) -> Sent:
+        reply = replace(part.reply, key=part.key)
+        if part.draft is not None:
+            try:
+                await channel.edit(part.draft, reply)
+                return part.draft
+            except Undeliverable as error:
+                log.info("The preview in %s cannot be finished, so the answer is sent anew: %s", part.place, error)
+                part.draft = None
+        if part.unsure and not channel.limits.idempotent:
+            reply = replace(reply, text=self._mark + reply.text)
+        return await channel.send(part.place, reply)
+
+    async def _failed(self, part: Part, error: Exception) -> float | None:
+        """Write down what went wrong; returns the pause before the next try, or None when there is none."""
+        part.tries += 1
+        known = isinstance(error, NotSent | Undeliverable | LoginFailed)
+        # An edit can be repeated without anybody seeing it twice.
+        part.unsure = part.unsure or (not known and part.draft is None)
+        if isinstance(error, Undeliverable) or self._tired(part, known):
+            log.warning("A message to %s became a dead letter: %s", part.place, error)
+            await self._journal.bury(part, str(error))
+            return None
+        asked = error.retry_after if isinstance(error, NotSent) else None
+        pause = asked if asked is not None else min(LONGEST_PAUSE, 2.0 ** min(part.tries, 8) / 4)
+        pause += random.uniform(0, pause / 4)
+        log.info("A message to %s was not delivered (try %d): %s", part.place, part.tries, error)
+        await self._journal.put_off(part, time.time() + pause, str(error))
+        return pause
+
+    def _tired(self, part: Part, known: bool) -> bool:
+        return (not known and part.tries >= UNSURE_TRIES) or time.time() - part.at > PATIENCE

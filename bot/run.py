@@ -1,0 +1,91 @@
+"""Run the bot until it is told to stop, or for one conversation in the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from roost.bot import Bot
+from roost.chat import chat
+from roost.config import ChannelEntry, Config
+from roost.home import data_folder, in_use
+from roost.registry import Registry
+
+log = logging.getLogger("roost")
+
+ADDRESS = Path("channels") / "terminal" / "address.json"
+PAST = "chat-history"
+
+
+def run_forever(config: Config, registry: Registry) -> int:
+    """Run until a signal. A second signal ends the process at once; the journal loses nothing either way."""
+    return asyncio.run(_run(config, registry))
+
+
+async def _run(config: Config, registry: Registry) -> int:
+    bot = Bot(config, registry, data_folder())
+    await bot.start()
+    stopped = _on_signals(asyncio.Event())
+    _greet(bot)
+    await stopped.wait()
+    log.info("Stopping.")
+    await bot.stop()
+    return 0
+
+
+def _greet(bot: Bot) -> None:
+    """One line that says where the bot is; one more when somebody has to claim it."""
+    if bot.web is not None:
+        click.echo(f"{bot.name} is ready: {bot.web.address}")
+    else:
+        click.echo(f"{bot.name} is ready.")
+    if bot.access.claimable() and any(not one.channel.local for one in bot.channels.values()):
+        code = bot.access.new_code()
+        click.echo(f"Send this code to the bot in a chat app, and it is yours: {code[:4]}-{code[4:]}")
+
+
+def _on_signals(stopped: asyncio.Event) -> asyncio.Event:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if stopped.is_set():
+            os._exit(130)
+        stopped.set()
+
+    def stop_from_thread(*_: object) -> None:
+        loop.call_soon_threadsafe(stop)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop_from_thread)
+    return stopped
+
+
+def run_chat(config: Config, registry: Registry) -> int:
+    """Talk to the bot that runs, or start one for this conversation alone."""
+    return asyncio.run(_chat(config, registry))
+
+
+async def _chat(config: Config, registry: Registry) -> int:
+    home = data_folder()
+    if in_use(home):
+        return await chat(home / ADDRESS, past=home / PAST)
+    bot = Bot(only_terminal(config, registry), registry, home)
+    await bot.start()
+    try:
+        await bot.channels["terminal"].up.wait()
+        return await chat(home / ADDRESS, past=home / PAST)
+    finally:
+        await bot.stop()
+
+
+def only_terminal(config: Config, registry: Registry) -> Config:
+    """The same bot without any way in but the terminal."""
+    cls = registry.channels.take("terminal")
+    channels = {"terminal": ChannelEntry(cls, cls.Config())}
+    return replace(config, channels=channels, web=replace(config.web, enabled=False))

@@ -1,0 +1,110 @@
+"""Keep a channel running: start it, start it again when it falls, stop when the platform refuses us."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+from roost.contracts import Channel, Receive, Said
+from roost.errors import LoginFailed
+from roost.journal import Journal
+from roost.values import Place
+
+log = logging.getLogger("roost.channels")
+
+State = Literal["starting", "running", "waiting", "stopped"]
+LONGEST_PAUSE = 300.0  # seconds between two starts of a channel that keeps falling
+STEADY = 60.0  # seconds of running after which a fall counts as the first again
+
+
+class Menu(Protocol):
+    """Whoever knows the bot's commands."""
+
+    def menu(self) -> Sequence[tuple[str, str]]: ...
+
+
+class Supervisor:
+    """One channel and its task; what the core offers the channel."""
+
+    def __init__(
+        self,
+        make: Callable[[Supervisor], Channel],
+        home: Path,
+        bot_name: str,
+        menu: Menu,
+        journal: Journal,
+        changed: Callable[[], None],
+    ) -> None:
+        self.home = home
+        self.bot_name = bot_name
+        self.state: State = "starting"
+        self.problem = ""
+        self.last_sign = 0.0
+        self.up = asyncio.Event()
+        self._menu = menu
+        self._journal = journal
+        self._changed = changed
+        self._task: asyncio.Task[None] | None = None
+        home.mkdir(parents=True, exist_ok=True)
+        self.channel = make(self)
+
+    # What the channel is offered (contracts.Host)
+
+    def pulse(self) -> None:
+        self.last_sign = time.time()
+        if self.state != "running":
+            self._turn("running")
+
+    def commands(self) -> Sequence[tuple[str, str]]:
+        return self._menu.menu()
+
+    async def history(self, place: Place, limit: int) -> Sequence[Said]:
+        return await self._journal.history(place, limit, self.bot_name)
+
+    # What the bot does with it
+
+    def start(self, receive: Receive) -> None:
+        self._task = asyncio.create_task(self._keep(receive), name=f"channel {self.channel.name}")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._turn("stopped")
+
+    async def _keep(self, receive: Receive) -> None:
+        falls = 0
+        while True:
+            began = time.monotonic()
+            try:
+                await self.channel.run(receive)
+                self.problem = "it ended by itself"
+            except LoginFailed as error:
+                self.problem = str(error)
+                self._turn("stopped")
+                return
+            except Exception as error:
+                self.problem = f"{type(error).__name__}: {error}"
+                log.debug("The channel '%s' fell.", self.channel.name, exc_info=True)
+            falls = 1 if time.monotonic() - began > STEADY else falls + 1
+            self._turn("waiting")
+            await asyncio.sleep(min(LONGEST_PAUSE, 2.0 ** min(falls, 9)) * random.uniform(0.5, 1))
+
+    def _turn(self, state: State) -> None:
+        """Change state and say so, once."""
+        if state == self.state:
+            return
+        self.state = state
+        self.up.clear()
+        if state == "running":
+            self.up.set()
+            self.problem = ""
+            log.info("The channel '%s' is running.", self.channel.name)
+        elif self.problem:
+            log.error("The channel '%s' is %s: %s", self.channel.name, state, self.problem)
+        self._changed()

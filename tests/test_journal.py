@@ -1,0 +1,160 @@
+"""The journal against a file."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from roost import Attachment, Message, Person, Place, Reply, Sent
+from roost.errors import StoreError
+from roost.journal import Journal, mend
+
+ANN = Person("stage", "ann", "Ann")
+HERE = Place("stage", "1")
+
+
+def said(id: str, text: str = "hello", place: Place = HERE) -> Message:
+    return Message(id, place, ANN, text, 1.0, raw=object())
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
+    journal = Journal(tmp_path / "journal.db")
+    await journal.open()
+    yield journal
+    await journal.close()
+
+
+async def test_what_was_accepted_reads_back_without_what_is_of_this_process_only(journal: Journal) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b""
+
+    message = Message("1", HERE, ANN, "hi", 2.0, attachments=(Attachment(ref="x", open=chunks),), raw=object())
+    seq = await journal.accept(message)
+    assert seq is not None
+    again = await journal.item(seq)
+    assert again == message
+    assert isinstance(again, Message)
+    assert again.raw is None
+    assert again.attachments[0].open is None
+
+
+async def test_a_duplicate_is_known_by_channel_and_identity(journal: Journal) -> None:
+    assert await journal.accept(said("1")) is not None
+    assert await journal.accept(said("1", "other text")) is None
+    assert await journal.accept(said("1", place=Place("second", "1"))) is not None
+    assert await journal.accept(said("1", place=Place("stage", "2"))) is not None
+
+
+async def test_many_at_once_share_transactions(journal: Journal) -> None:
+    before = await journal._do(lambda db: db.execute("PRAGMA data_version").fetchone())
+    seqs = await asyncio.gather(*(journal.accept(said(str(number))) for number in range(500)))
+    assert len(set(seqs)) == 500
+    assert None not in seqs
+    assert before == await journal._do(lambda db: db.execute("PRAGMA data_version").fetchone())
+
+
+async def test_one_bad_operation_does_not_spoil_its_group(journal: Journal) -> None:
+    def bad(db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO inbox (channel) VALUES (NULL)")
+
+    results = await asyncio.gather(
+        journal.accept(said("1")), journal._do(bad), journal.accept(said("2")), return_exceptions=True
+    )
+    assert isinstance(results[1], sqlite3.IntegrityError)
+    assert [seq for seq, _ in await journal.unanswered()] == [results[0], results[2]]
+
+
+async def test_an_end_and_its_parts_are_written_together(journal: Journal) -> None:
+    seq = await journal.accept(said("1"))
+    assert seq is not None
+    parts = await journal.finish(seq, "reply", [(HERE, Reply("one")), (HERE, Reply("two"))])
+    assert await journal.unanswered() == []
+    assert [part.reply.text for part in await journal.unsent()] == ["one", "two"]
+    assert len({part.key for part in parts}) == 2
+
+
+async def test_a_part_that_was_leaving_when_the_process_died_is_unsure(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.db")
+    await journal.open()
+    one, two = await journal.post([(HERE, Reply("one")), (HERE, Reply("two"))])
+    await journal.sending(one)
+    await journal.close()
+    await journal.open()
+    again = await journal.unsent()
+    assert [(part.reply.text, part.unsure, part.key) for part in again] == [
+        ("one", True, one.key),
+        ("two", False, two.key),
+    ]
+    await journal.close()
+
+
+async def test_a_preview_is_remembered_and_becomes_the_first_part(journal: Journal) -> None:
+    seq = await journal.accept(said("1"))
+    assert seq is not None
+    assert await journal.previewed(seq) == ()
+    await journal.preview(seq, Sent(HERE, ("77",)))
+    assert await journal.previewed(seq) == ("77",)
+    await journal.finish(seq, "reply", [(HERE, Reply("a")), (HERE, Reply("b"))], draft=Sent(HERE, ("77",)))
+    assert [part.draft for part in await journal.unsent()] == [Sent(HERE, ("77",)), None]
+
+
+async def test_history_is_what_a_person_saw(journal: Journal) -> None:
+    seq = await journal.accept(said("1", "question"))
+    assert seq is not None
+    (part,) = await journal.finish(seq, "reply", [(HERE, Reply("answer"))])
+    await journal.sent(part, Sent(HERE, ("m9",)))
+    await journal.accept(said("2", "elsewhere", Place("stage", "2")))
+    lines = await journal.history(HERE, 10, "Roost")
+    assert [(line.id, line.bot, line.author, line.text) for line in lines] == [
+        ("1", False, "Ann", "question"),
+        ("m9", True, "Roost", "answer"),
+    ]
+
+
+async def test_forgetting_leaves_no_text_in_the_file_but_keeps_ids(journal: Journal, tmp_path: Path) -> None:
+    seq = await journal.accept(said("1", "secret-4711"))
+    assert seq is not None
+    (part,) = await journal.finish(seq, "reply", [(HERE, Reply("secret-4712"))])
+    await journal.sent(part, Sent(HERE, ("m",)))
+    await journal.forget(HERE)
+    await journal.close()
+    everything = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"secret-47" not in everything
+    await journal.open()
+    assert await journal.accept(said("1", "secret-4711")) is None
+
+
+async def test_old_rows_are_pruned_but_open_ones_stay(journal: Journal) -> None:
+    seq = await journal.accept(said("1"))
+    await journal.accept(said("2"))
+    assert seq is not None
+    await journal.finish(seq, "silent", (), "test")
+    assert await journal.prune(days=-1) == 1
+    assert len(await journal.unanswered()) == 1
+
+
+async def test_a_file_of_a_newer_version_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "journal.db") as db:
+        db.execute("PRAGMA user_version = 999")
+    db.close()
+    with pytest.raises(StoreError, match="newer version of Roost"):
+        await Journal(tmp_path / "journal.db").open()
+
+
+async def test_a_file_that_is_no_database_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "journal.db").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(StoreError, match=r"journal\.db' cannot be opened"):
+        await Journal(tmp_path / "journal.db").open()
+
+
+def test_lone_surrogates_are_mended_everywhere() -> None:
+    message = Message("1", HERE, Person("stage", "a", "\ud83d"), "x\udfffy 😀")
+    mended = mend(message)
+    assert isinstance(mended, Message)
+    assert mended.text == "x�y 😀"
+    assert mended.sender.name == "�"
