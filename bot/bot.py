@@ -202,8 +202,11 @@ class Bot:
             return
         from roost.web import Web
 
-        self.web = Web(self.config.web)
-        await self.web.start()
+        web = Web(self.config.web)
+        await web.start()
+        for name, supervisor in self.channels.items():
+            web.mount(name, supervisor.channel.routes())
+        self.web = web
 
     # Changes of bot.toml
 
@@ -263,10 +266,10 @@ class Bot:
         if self.web is not None:
             await self.web.stop()
             self.web = None
-        await self._serve()
-        if self.web is not None:
-            for name, supervisor in self.channels.items():
-                self.web.mount(name, supervisor.channel.routes())
+        try:
+            await self._serve()
+        except RoostError as error:
+            log.error("The web face is down: %s", error)
 
     async def _change_channels(self, old: Config, new: Config) -> list[str]:
         names = sorted(old.channels.keys() | new.channels.keys())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import shlex
 import types
 import typing
@@ -177,7 +178,8 @@ def _take(rest: str, everything: bool) -> tuple[str | None, str]:
         return None, ""
     if everything:
         return _unquote(rest), ""
-    lexer = shlex.shlex(rest, posix=True)
+    source = io.StringIO(rest)
+    lexer = shlex.shlex(source, posix=True)
     lexer.whitespace_split = True
     lexer.commenters = ""
     try:
@@ -185,7 +187,7 @@ def _take(rest: str, everything: bool) -> tuple[str | None, str]:
     except ValueError:
         word, _, after = rest.partition(" ")
         return word, after
-    return word, lexer.instream.read()
+    return word, source.read()
 
 
 def _unquote(text: str) -> str:

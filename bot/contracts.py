@@ -84,7 +84,7 @@ class Host(Protocol):
         """The last `limit` lines of a place, oldest first: for a channel that shows the conversation itself."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelConfig:
     """The keys every table `[channels.NAME]` may have. A channel's own Config adds to them."""
 
@@ -208,7 +208,7 @@ class Prompt:
     stop: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BrainConfig:
     """The keys of `[brain]` that every engine understands. An engine's own Config adds to them."""
 
@@ -272,7 +272,7 @@ class Compaction:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryConfig:
     """The keys of `[memory]` that every memory understands. A memory's own Config adds to them."""
 

@@ -147,7 +147,9 @@ class Journal:
         kind, body = await self._do(
             lambda db: db.execute("SELECT kind, body FROM inbox WHERE seq = ?", (seq,)).fetchone()
         )
-        return msgspec.json.decode(body, type=Event if kind == "event" else Message)
+        if kind == "event":
+            return msgspec.json.decode(body, type=Event)
+        return msgspec.json.decode(body, type=Message)
 
     async def preview(self, seq: int, sent: Sent) -> None:
         """Remember that a preview of this message's answer is on the screen."""

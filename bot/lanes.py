@@ -65,7 +65,7 @@ class Lanes(Generic[T]):
 
     async def _step(self, key: str, item: T) -> None:
         """Run one item as a task of its own, so that it can be interrupted without ending the lane."""
-        step = self._steps[key] = asyncio.ensure_future(self._work(item))  # type: ignore[assignment]
+        step = self._steps[key] = asyncio.ensure_future(self._work(item))
         try:
             await asyncio.wait([step])
         except asyncio.CancelledError:

@@ -8,6 +8,7 @@ finish    before_send -> fit to the channel -> journal the end and the parts tog
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import re
 from collections import OrderedDict
@@ -107,7 +108,7 @@ class Pipeline:
         channel = self.bot.channel(item.place.channel)
         if not isinstance(item, Message) or not item.attachments or channel is None or not channel.can("fetch"):
             return item
-        opened = (replace(one, open=lambda one=one: channel.fetch(one)) for one in item.attachments)
+        opened = (replace(one, open=functools.partial(channel.fetch, one)) for one in item.attachments)
         return replace(item, attachments=tuple(opened))
 
     # The middle

@@ -63,7 +63,7 @@ class Shelf(Generic[C]):
         try:
             cls: type[C] = getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
-            if error.name and error.name.startswith("roost"):
+            if error.name and error.name.partition(".")[0] == "roost":
                 raise
             raise ConfigError(
                 f"The {self.noun} '{name}' needs the package '{error.name}'. Install it: pip install 'roost[{name}]'."
