@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCK := cd $(CURDIR) && $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
-.PHONY: run test check bench soak lock clean
+.PHONY: run test check docs bench lock clean
 
 run: .venv/run
 	$(BIN)/roost run
@@ -16,8 +16,11 @@ check: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/python tests/typecheck.py
 
+docs: .venv/dev
+	$(BIN)/python tests/reference.py
+
 bench: .venv/dev
-	$(BIN)/python -m bench
+	PYTHONPATH=tests $(BIN)/python -m bench
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -119,6 +119,16 @@ def channels_list(path: Path | None) -> None:
         click.echo(f"{kind:<20} {'':<12} not in bot.toml")
 
 
+@channels.command("add")
+@click.argument("kind")
+@config_option
+def channels_add(kind: str, path: Path | None) -> None:
+    """Switch a channel on: install what it needs, ask for its keys, write them to bot.toml."""
+    from roost.add import add_channel
+
+    add_channel(kind, find(path), load_plugins(path))
+
+
 @main.group()
 def plugins() -> None:
     """Look at the plugins."""

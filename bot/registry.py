@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import logging
 import sys
@@ -66,7 +67,7 @@ class Shelf(Generic[C]):
             if error.name and error.name.partition(".")[0] == "roost":
                 raise
             raise ConfigError(
-                f"The {self.noun} '{name}' needs the package '{error.name}'. Install it: pip install 'roost[{name}]'."
+                f"The {self.noun} '{name}' needs the package '{error.name}'. Install it: roost {self.noun}s add {name}"
             ) from error
         return cls
 

@@ -104,7 +104,7 @@ def test_a_job_needs_exactly_one_time() -> None:
 def test_a_channel_whose_package_is_missing_says_how_to_get_it() -> None:
     registry = Registry()
     registry.channels.put("faraway", "roost_has_no_such_sdk:Channel")
-    with pytest.raises(ConfigError, match=r"needs the package 'roost_has_no_such_sdk'. Install it: pip install"):
+    with pytest.raises(ConfigError, match=r"needs the package 'roost_has_no_such_sdk'. Install it: roost channels add"):
         registry.channels.take("faraway")
 
 
