@@ -106,7 +106,7 @@ class Outbox:
 
     async def still(self) -> None:
         """Wait until everything has left or waits for better times. Polled: it happens once, at the end."""
-        while len(self._lanes) > self._parked:
+        while len(self._lanes) > self._parked:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
     async def stop(self) -> None:

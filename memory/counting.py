@@ -1,0 +1,47 @@
+"""Token counts of turns: how many, and cutting a turn down to some."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import islice
+
+from roost.contracts import Count, Turn
+from roost.memory.sliding import cost
+
+# Turns counted at a time: enough to keep an engine in another process busy.
+BATCH = 16
+
+CUT = "\n[… cut …]\n"
+
+
+async def measure(turns: Mapping[int, Turn], cap: int, limit: int, count: Count) -> dict[int, Turn]:
+    """Count turns that are not, newest first, and stop when together they weigh more than `limit`.
+
+    Returns the turns looked at, counted, oldest first: all of them, or the newest that exceed the limit.
+    """
+    newest = iter(reversed(list(turns.items())))
+    seen: dict[int, Turn] = {}
+    weight = 0
+    while weight <= limit and (batch := list(islice(newest, BATCH))):
+        counted = await asyncio.gather(*(_count(turn, count) for _, turn in batch))
+        seen |= {number: turn for (number, _), turn in zip(batch, counted, strict=True)}
+        weight += sum(cost(turn, cap) for turn in counted)
+    return dict(reversed(list(seen.items())))
+
+
+async def _count(turn: Turn, count: Count) -> Turn:
+    return turn if turn.tokens else replace(turn, tokens=max(1, await count(turn.text)))
+
+
+async def cut(turn: Turn, cap: int, count: Count) -> Turn:
+    """A copy of `turn` of at most `cap` tokens: two thirds from its beginning, one from its end."""
+    keep = len(turn.text) * cap // turn.tokens
+    while keep:
+        text = turn.text[: keep - keep // 3] + CUT + turn.text[len(turn.text) - keep // 3 :]
+        tokens = await count(text)
+        if tokens <= cap:
+            return replace(turn, text=text, tokens=tokens)
+        keep = keep * max(1, min(9, 10 * cap // tokens)) // 10
+    return replace(turn, text=CUT.strip(), tokens=min(cap, await count(CUT.strip())))
