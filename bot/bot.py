@@ -188,9 +188,13 @@ class Bot:
             changed=self.outbox.wake,
         )
         self.channels[name] = supervisor
-        if self.web is not None:
-            self.web.mount(name, supervisor.channel.routes())
-        supervisor.start(self.pipeline.accept)
+        try:
+            if self.web is not None:
+                self.web.mount(name, supervisor.channel.routes())
+        except ConfigError as error:
+            supervisor.refuse(error)
+        else:
+            supervisor.start(self.pipeline.accept)
 
     async def _stop_channel(self, name: str) -> None:
         if self.web is not None:

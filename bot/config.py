@@ -129,7 +129,9 @@ class Reader:
     def _say(self, sentence: str) -> None:
         self.problems.append(f"{self.path.name}: {sentence}")
 
-    def _plugins(self, table: Table) -> tuple[PluginsTable, dict[str, Table]]:
+    def _plugins(self, table: Any) -> tuple[PluginsTable, dict[str, Table]]:
+        if not isinstance(table, dict):
+            return self._table("plugins", table, PluginsTable), {}
         tables = {name: value for name, value in table.items() if isinstance(value, dict)}
         own = {name: value for name, value in table.items() if name not in tables}
         return self._table("plugins", own, PluginsTable), tables

@@ -83,6 +83,8 @@ class Draft:
 
     def _first_part(self) -> str:
         limits = self.channel.limits
+        if 8 * len(self._text) < limits.max_text:
+            return self._text  # no dialect writes a character with more than eight
         return next(iter(split(self._text, limits.markup, limits.max_text, limits.unit)), "")
 
     async def _put(self, text: str) -> None:

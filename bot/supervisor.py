@@ -71,6 +71,11 @@ class Supervisor:
     def start(self, receive: Receive) -> None:
         self._task = asyncio.create_task(self._keep(receive), name=f"channel {self.channel.name}")
 
+    def refuse(self, error: Exception) -> None:
+        """Do not start it at all, and say why."""
+        self.problem = str(error)
+        self._turn("stopped")
+
     async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
