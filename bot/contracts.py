@@ -90,6 +90,12 @@ class ChannelConfig:
 
     kind: str = key("", help="The platform; the table's own name when absent.")
     enabled: bool = key(True, help="Set to false to keep the table but not the channel.")
+    rate: float | None = key(
+        None, help="Messages a second for the whole account; 0 for no limit, the platform's own when absent."
+    )
+    place_rate: float | None = key(
+        None, help="Messages a second in one chat; 0 for no limit, the platform's own when absent."
+    )
 
 
 Verify = Callable[["web.Request", bytes], bool]

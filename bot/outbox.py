@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from roost.contracts import Channel, Limits
+from roost.contracts import Channel, ChannelConfig, Limits
 from roost.errors import LoginFailed, NotSent, Undeliverable
 from roost.journal import Journal, Part
 from roost.lanes import Lanes
@@ -48,17 +48,20 @@ class Bucket:
 
 
 class Pace:
-    """The rate limits of one channel: of the account and of each place."""
+    """The rate limits of one channel: of the account and of each place. What bot.toml says goes first."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._all = Bucket(limits.rate, limits.rate) if limits.rate else None
+    def __init__(self, channel: Channel) -> None:
+        given: ChannelConfig = channel.config
+        rate = channel.limits.rate if given.rate is None else given.rate
+        self.channel = channel
+        self._place_rate = channel.limits.place_rate if given.place_rate is None else given.place_rate
+        self._all = Bucket(rate, rate) if rate else None
         self._places: dict[str, Bucket] = {}
 
     async def wait(self, place: Place) -> None:
         pause = self._all.take() if self._all else 0.0
-        if self._limits.place_rate:
-            pause = max(pause, self._bucket(str(place), self._limits.place_rate).take())
+        if self._place_rate:
+            pause = max(pause, self._bucket(str(place), self._place_rate).take())
         if pause:
             await asyncio.sleep(pause)
 
@@ -146,8 +149,8 @@ class Outbox:
 
     def _pace(self, channel: Channel) -> Pace:
         pace = self._paces.get(channel.name)
-        if pace is None or pace._limits is not channel.limits:
-            pace = self._paces[channel.name] = Pace(channel.limits)
+        if pace is None or pace.channel is not channel:
+            pace = self._paces[channel.name] = Pace(channel)
         return pace
 
     async def _send(self, channel: Channel, part: Part) -> Sent:
