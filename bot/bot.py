@@ -124,8 +124,8 @@ class Bot:
         for name, entry in self.config.channels.items():
             self._start_channel(name, entry)
         self.outbox.put(await self.journal.unsent())
-        for seq, _ in await self.journal.unanswered():
-            self.pipeline.queue(seq, await self.journal.item(seq))
+        for seq, item, earlier in await self.journal.unanswered():
+            self.pipeline.queue(seq, item, earlier)
         self._schedule.start(self.registry.jobs)
         await self.dispatch.all("startup", bot=self)
         self._do(self._load_brain(self.brain))

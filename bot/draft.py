@@ -17,6 +17,7 @@ from roost.values import Message, Reply, Sent
 
 log = logging.getLogger("roost.draft")
 
+HESITATION = 0.25  # seconds: an answer that is there sooner needs no sign that it is coming
 TYPING = 4.0  # seconds between two typing signs; platforms show one for five or more
 LAST_PREVIEW = 15.0  # seconds to wait for a preview that is on its way when the answer is complete
 
@@ -24,11 +25,11 @@ LAST_PREVIEW = 15.0  # seconds to wait for a preview that is on its way when the
 class Draft:
     """The preview of one answer in one place."""
 
-    def __init__(self, channel: Channel, message: Message, seq: int, journal: Journal, shown: tuple[str, ...]) -> None:
+    def __init__(self, channel: Channel, message: Message, seq: int, journal: Journal, earlier: Sent | None) -> None:
         self.channel = channel
         self.place = message.place
-        self.sent = Sent(message.place, shown) if shown else None
-        self.unsure = False
+        self.sent = earlier if earlier and earlier.ids else None
+        self.unsure = earlier is not None and not earlier.ids
         self._ticket = message.ticket
         self._seq = seq
         self._journal = journal
@@ -60,6 +61,7 @@ class Draft:
         return self.sent
 
     async def _type(self) -> None:
+        await asyncio.sleep(HESITATION)
         while self.sent is None:
             try:
                 await self.channel.type(self.place)
@@ -69,6 +71,8 @@ class Draft:
 
     async def _paint(self, interval: float) -> None:
         try:
+            await self._changed.wait()
+            await asyncio.sleep(min(HESITATION, interval))
             while True:
                 await self._changed.wait()
                 self._changed.clear()
@@ -92,6 +96,7 @@ class Draft:
             return
         reply = Reply(text, ticket=self._ticket)
         if self.sent is None:
+            await self._journal.preview(self._seq, Sent(self.place))
             self.sent = await self.channel.send(self.place, reply)
             await self._journal.preview(self._seq, self.sent)
         else:

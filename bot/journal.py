@@ -138,28 +138,20 @@ class Journal:
 
         return await self._do(insert)
 
-    async def unanswered(self) -> list[tuple[int, str]]:
-        """Number and place of everything accepted and not yet ended, oldest first."""
-        sql = "SELECT seq, place FROM inbox WHERE outcome IS NULL ORDER BY seq"
-        return await self._do(lambda db: db.execute(sql).fetchall())
+    async def unanswered(self) -> list[tuple[int, Message | Event, Sent | None]]:
+        """Everything accepted and not yet ended, oldest first: its number, itself, and the preview on the screen.
 
-    async def item(self, seq: int) -> Message | Event:
-        kind, body = await self._do(
-            lambda db: db.execute("SELECT kind, body FROM inbox WHERE seq = ?", (seq,)).fetchone()
-        )
-        if kind == "event":
-            return msgspec.json.decode(body, type=Event)
-        return msgspec.json.decode(body, type=Message)
+        A preview without ids was being sent when the process died: it may be there or not.
+        """
+        sql = "SELECT seq, kind, body, draft FROM inbox WHERE outcome IS NULL ORDER BY seq"
+        rows = await self._do(lambda db: db.execute(sql).fetchall())
+        items = ((seq, _item(kind, body), draft) for seq, kind, body, draft in rows)
+        return [(seq, item, _sent(item.place, draft)) for seq, item, draft in items]
 
     async def preview(self, seq: int, sent: Sent) -> None:
-        """Remember that a preview of this message's answer is on the screen."""
+        """Write down the preview of this message's answer: without ids before it leaves, with them after."""
         ids = msgspec.json.encode(sent.ids).decode()
         await self._do(lambda db: db.execute("UPDATE inbox SET draft = ? WHERE seq = ?", (ids, seq)))
-
-    async def previewed(self, seq: int) -> tuple[str, ...]:
-        """The ids of the preview that an earlier run left on the screen, if any."""
-        (ids,) = await self._do(lambda db: db.execute("SELECT draft FROM inbox WHERE seq = ?", (seq,)).fetchone())
-        return tuple(msgspec.json.decode(ids)) if ids else ()
 
     async def finish(
         self,
@@ -169,16 +161,17 @@ class Journal:
         reason: str = "",
         draft: Sent | None = None,
         leaving: bool = False,
+        unsure: bool = False,
     ) -> list[Part]:
         """End a message: its outcome and the parts of its reply, in one transaction.
 
         `draft` is the preview that the first part replaces. `leaving` says that the first part is sent at
-        once, which saves the separate `sending`.
+        once, which saves the separate `sending`; `unsure` that a preview of it may be on the screen already.
         """
 
         def end(db: sqlite3.Connection) -> list[Part]:
             db.execute("UPDATE inbox SET outcome = ?, reason = ? WHERE seq = ?", (outcome, reason, seq))
-            return _write_parts(db, seq, replies, draft, leaving)
+            return _write_parts(db, seq, replies, draft, leaving, unsure)
 
         return await self._do(end)
 
@@ -186,7 +179,7 @@ class Journal:
 
     async def post(self, replies: Sequence[tuple[Place, Reply]]) -> list[Part]:
         """Write parts that answer no message."""
-        return await self._do(lambda db: _write_parts(db, None, replies, None, False))
+        return await self._do(lambda db: _write_parts(db, None, replies))
 
     async def unsent(self) -> list[Part]:
         """Parts still to be delivered, oldest first. One that was being sent when the process died is unsure."""
@@ -409,28 +402,39 @@ def _write_parts(
     db: sqlite3.Connection,
     seq: int | None,
     replies: Sequence[tuple[Place, Reply]],
-    draft: Sent | None,
-    leaving: bool,
+    draft: Sent | None = None,
+    leaving: bool = False,
+    unsure: bool = False,
 ) -> list[Part]:
+    """Write a row for each reply; what is said of the draft holds for the first."""
     now = time.time()
     parts: list[Part] = []
     for place, reply in replies:
-        first = not parts
-        preview = draft if first and draft and draft.place == place else None
+        preview = draft if draft and draft.place == place else None
         ids = msgspec.json.encode(preview.ids).decode() if preview else ""
-        state = "sending" if first and leaving else "waiting"
-        row = (seq, str(place), now, encode_reply(reply), ids, state)
-        sql = "INSERT INTO outbox (seq, place, at, body, draft, state) VALUES (?, ?, ?, ?, ?, ?)"
+        row = (seq, str(place), now, encode_reply(reply), ids, "sending" if leaving else "waiting", unsure)
+        sql = "INSERT INTO outbox (seq, place, at, body, draft, state, unsure) VALUES (?, ?, ?, ?, ?, ?, ?)"
         id = db.execute(sql, row).lastrowid or 0
-        parts.append(Part(id, place, reply, preview, at=now, leaving=first and leaving))
+        parts.append(Part(id, place, reply, preview, unsure, at=now, leaving=leaving))
+        draft, leaving, unsure = None, False, False
     return parts
+
+
+def _item(kind: str, body: bytes) -> Message | Event:
+    if kind == "event":
+        return msgspec.json.decode(body, type=Event)
+    return msgspec.json.decode(body, type=Message)
+
+
+def _sent(place: Place, ids: str) -> Sent | None:
+    return Sent(place, tuple(msgspec.json.decode(ids))) if ids else None
 
 
 def _part(row: tuple[Any, ...]) -> Part:
     id, place_text, body, draft, unsure, tries, at = row
     place = Place.parse(place_text)
-    preview = Sent(place, tuple(msgspec.json.decode(draft))) if draft else None
-    return Part(id, place, msgspec.json.decode(body, type=Reply), preview, bool(unsure), tries, at)
+    reply = msgspec.json.decode(body, type=Reply)
+    return Part(id, place, reply, _sent(place, draft), bool(unsure), tries, at)
 
 
 def _said_by_person(row: tuple[float, bytes]) -> tuple[float, Said]:

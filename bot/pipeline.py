@@ -24,7 +24,7 @@ from roost.journal import Outcome, mend
 from roost.lanes import Lanes
 from roost.prompt import build, turn_text
 from roost.registry import did_you_mean
-from roost.values import Button, Event, Message, Place, Reply
+from roost.values import Button, Event, Message, Place, Reply, Sent
 
 if TYPE_CHECKING:
     from roost.bot import Bot
@@ -37,11 +37,15 @@ STOPPED = " … (stopped)"
 
 @dataclass(slots=True)
 class Accepted:
-    """An item on its way: its number in the journal, and what a person sees of the answer so far."""
+    """An item on its way: its number in the journal, and what a person sees of the answer so far.
+
+    `earlier` is the preview that a run before this one left on the screen.
+    """
 
     seq: int
     item: Message | Event
     lane: str
+    earlier: Sent | None = None
     draft: Draft | None = None
     text: str = ""
     stopped: bool = False
@@ -86,14 +90,14 @@ class Pipeline:
         self.queue(seq, item)
         return True
 
-    def queue(self, seq: int, item: Message | Event) -> None:
+    def queue(self, seq: int, item: Message | Event, earlier: Sent | None = None) -> None:
         """Put an accepted item in its lane; a command that cannot wait gets a lane of its own."""
         item = self._bound(item)
         key = str(item.place)
         named = self._command(item.text) if isinstance(item, Message) else None
         if named and named[0] and named[0].immediate:
             key += "!"
-        self.lanes.put(key, Accepted(seq, item, key))
+        self.lanes.put(key, Accepted(seq, item, key, earlier))
 
     def stop(self, place: Place) -> bool:
         """Cancel the answer that is being made in a place. False when there is none."""
@@ -200,8 +204,7 @@ class Pipeline:
     async def _think(self, accepted: Accepted, message: Message) -> Answer:
         channel = self.bot.channel(message.place.channel)
         if channel is not None:
-            shown = await self.bot.journal.previewed(accepted.seq)
-            accepted.draft = Draft(channel, message, accepted.seq, self.bot.journal, shown)
+            accepted.draft = Draft(channel, message, accepted.seq, self.bot.journal, accepted.earlier)
             accepted.draft.open()
         async with self.bot.thinking() as brain, asyncio.timeout(brain.config.timeout):
             await brain.load()
@@ -240,13 +243,18 @@ class Pipeline:
         said = [await self._before_send(place, self._addressed(reply, message)) for reply in answer.replies]
         parts = [(place, part) for reply in said for part in fit(reply, limits)]
         self._offer(place, said, limits)
-        preview = await accepted.draft.close() if accepted.draft is not None else None
+        draft = accepted.draft
+        preview = await draft.close() if draft is not None else None
         outcome: Outcome = answer.outcome if parts else "silent"
         written = await bot.journal.finish(
-            accepted.seq, outcome, parts, answer.reason, preview, leaving=bot.outbox.ready(place)
+            accepted.seq,
+            outcome,
+            parts,
+            answer.reason,
+            preview,
+            leaving=bot.outbox.ready(place),
+            unsure=draft is not None and draft.unsure,
         )
-        if written and accepted.draft is not None and accepted.draft.unsure:
-            written[0].unsure = True
         bot.outbox.put(written)
 
     def _addressed(self, reply: Reply, message: Message) -> Reply:

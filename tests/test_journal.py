@@ -36,7 +36,7 @@ async def test_what_was_accepted_reads_back_without_what_is_of_this_process_only
     message = Message("1", HERE, ANN, "hi", 2.0, attachments=(Attachment(ref="x", open=chunks),), raw=object())
     seq = await journal.accept(message)
     assert seq is not None
-    again = await journal.item(seq)
+    ((_, again, _),) = await journal.unanswered()
     assert again == message
     assert isinstance(again, Message)
     assert again.raw is None
@@ -66,7 +66,7 @@ async def test_one_bad_operation_does_not_spoil_its_group(journal: Journal) -> N
         journal.accept(said("1")), journal._do(bad), journal.accept(said("2")), return_exceptions=True
     )
     assert isinstance(results[1], sqlite3.IntegrityError)
-    assert [seq for seq, _ in await journal.unanswered()] == [results[0], results[2]]
+    assert [seq for seq, _, _ in await journal.unanswered()] == [results[0], results[2]]
 
 
 async def test_an_end_and_its_parts_are_written_together(journal: Journal) -> None:
@@ -96,9 +96,10 @@ async def test_a_part_that_was_leaving_when_the_process_died_is_unsure(tmp_path:
 async def test_a_preview_is_remembered_and_becomes_the_first_part(journal: Journal) -> None:
     seq = await journal.accept(said("1"))
     assert seq is not None
-    assert await journal.previewed(seq) == ()
+    await journal.preview(seq, Sent(HERE))
+    assert [earlier for _, _, earlier in await journal.unanswered()] == [Sent(HERE, ())]
     await journal.preview(seq, Sent(HERE, ("77",)))
-    assert await journal.previewed(seq) == ("77",)
+    assert [earlier for _, _, earlier in await journal.unanswered()] == [Sent(HERE, ("77",))]
     await journal.finish(seq, "reply", [(HERE, Reply("a")), (HERE, Reply("b"))], draft=Sent(HERE, ("77",)))
     assert [part.draft for part in await journal.unsent()] == [Sent(HERE, ("77",)), None]
 
