@@ -1,0 +1,25 @@
+"""The engines that come with Roost, each imported only when it is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from roost.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import click
+
+
+@hookimpl
+def register_brains(register: Callable[..., None]) -> None:
+    register("llamacpp", "roost.brains.llamacpp:LlamaCpp")
+    register("openai", "roost.brains.openai:OpenAI")
+    register("echo", "roost.brains.echo:Echo")
+
+
+@hookimpl
+def register_cli(cli: click.Group) -> None:
+    from roost.brains.engine import command
+
+    cli.add_command(command)

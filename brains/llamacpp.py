@@ -1,0 +1,175 @@
+"""Local models, by llama.cpp in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+from roost.brains.client import Client, Usage
+from roost.brains.counts import Counts
+from roost.brains.engine import KEY, slot_context
+from roost.brains.gguf import verify_gguf
+from roost.brains.hygiene import Hygiene
+from roost.brains.openai import encodable, request
+from roost.brains.process import EngineProcess
+from roost.brains.settings import EngineConfig
+from roost.brains.store import ModelStore
+from roost.contracts import Brain, Prompt
+from roost.errors import BrainError
+
+log = logging.getLogger("roost.brain")
+# An engine that lived this long, in seconds, was not broken from the start.
+HEALTHY = 60.0
+LONGEST_PAUSE = 60.0
+
+
+class LlamaCpp(Brain):
+    """Runs the model `model` on this machine; fetches it at the first `load`, and restarts an engine that died."""
+
+    Config = EngineConfig
+    config: EngineConfig
+
+    def __init__(self, config: EngineConfig, home: Path) -> None:
+        super().__init__(config, home)
+        self.store = ModelStore(home / "models")
+        self.engine: EngineProcess | None = None
+        self._client: Client | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self._turns = asyncio.Semaphore(max(1, config.slots))
+        self._counts = Counts()
+        self._context = config.context
+        self._started = 0.0
+        self._failures = 0
+
+    @property
+    def context(self) -> int:
+        """As configured, or as much as the model was made for if that is less."""
+        return self._context
+
+    @property
+    def usage(self) -> Usage:
+        """What the last answer cost."""
+        return self._client.usage if self._client else Usage()
+
+    async def load(self) -> None:
+        """Have an engine that runs. All who call at the same time wait for the same start.
+
+        One of them giving up, for instance because its time is over, does not stop a download.
+        """
+        if self.engine is not None and self.engine.alive and self._client is not None:
+            return
+        if self._loading is None or self._loading.done():
+            self._loading = asyncio.create_task(self._start())
+            self._loading.add_done_callback(note)
+        await asyncio.shield(self._loading)
+
+    async def unload(self) -> None:
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.wait([self._loading])
+            self._loading = None
+        await self._stop()
+
+    async def think(self, prompt: Prompt) -> AsyncIterator[str]:
+        hygiene = Hygiene()
+        async with self._turns:
+            await self.load()
+            client, engine = self._client, self.engine
+            assert client is not None and engine is not None
+            # Without progress to report, the engine would find out that nobody listens only after the whole prompt.
+            body = {**request(prompt, self.config), "cache_prompt": True, "return_progress": True}
+            try:
+                async with aclosing(client.stream(body)) as answer:
+                    async for piece in answer:
+                        if text := hygiene.feed(piece):
+                            yield text
+                if text := hygiene.end():
+                    yield text
+            except BrainError as error:
+                if await engine.ended(within=1.0):
+                    raise BrainError(f"The engine stopped in the middle of an answer. {engine.last_words()}") from error
+                raise
+
+    async def count(self, text: str) -> int:
+        """Exact while the engine runs, otherwise estimated from above."""
+        known = self._counts.get(text)
+        if known is not None:
+            return known
+        client, engine = self._client, self.engine
+        if client is None or engine is None or not engine.alive:
+            return await super().count(text)
+        try:
+            answer = await client.post(f"{engine.address}/tokenize", {"content": encodable(text)})
+        except BrainError:
+            return await super().count(text)
+        return self._counts.put(text, len(answer["tokens"]))
+
+    async def _start(self) -> None:
+        await self._stop()
+        path = await self.store.ensure(self.config.model, Report(self.config.model).note, self.config.precision)
+        header = await asyncio.to_thread(verify_gguf, path)
+        self._context = slot_context(self.config.context, header)
+        await self._pause()
+        key = secrets.token_urlsafe(32)
+        engine = EngineProcess(self._arguments(path), {KEY: key})
+        self._started = time.monotonic()
+        await engine.start()
+        self.engine = engine
+        address = f"{engine.address}/v1"
+        self._client = Client(address, key, total=self.config.timeout, idle=self.config.timeout, local=True)
+        log.info("The model '%s' is ready.", path.stem)
+
+    async def _stop(self) -> None:
+        client, engine = self._client, self.engine
+        self._client = self.engine = None
+        if client:
+            await client.close()
+        if engine:
+            await engine.stop()
+
+    async def _pause(self) -> None:
+        """Wait, longer each time, before starting an engine again that keeps dying young."""
+        if self._started and time.monotonic() - self._started < HEALTHY:
+            self._failures += 1
+        else:
+            self._failures = 0
+        if self._failures > 1:
+            await asyncio.sleep(min(2.0 ** (self._failures - 2), LONGEST_PAUSE))
+
+    def _arguments(self, path: Path) -> list[str]:
+        config = self.config
+        options = {
+            "model-path": path,
+            "port": 0,
+            "device": config.device,
+            "context": self._context,
+            "slots": max(1, config.slots),
+            "threads": config.threads,
+            "cache-ram": config.cache_ram,
+        }
+        return [*(part for name, value in options.items() for part in (f"--{name}", str(value))), "--watch-stdin"]
+
+
+class Report:
+    """Tells the log how far a download is, a tenth at a time."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name or "default"
+        self.told = -1
+
+    def note(self, done: int, total: int) -> None:
+        tenth = 10 * done // total if total else 0
+        if tenth > self.told:
+            self.told = tenth
+            log.info("Fetching the model '%s': %d of %d MB.", self.name, done // 1_000_000, total // 1_000_000)
+
+
+def note(task: asyncio.Task[None]) -> None:
+    """Look at the outcome, so that a failure nobody waited for is not reported as forgotten."""
+    if not task.cancelled():
+        task.exception()

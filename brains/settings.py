@@ -1,0 +1,28 @@
+"""The keys of `[brain]` that all engines which come with Roost take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from roost.contracts import BrainConfig
+from roost.keys import key
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig(BrainConfig):
+    """One set of keys for every engine, so that changing `use` never makes another key an error."""
+
+    precision: Literal["auto", "q4", "q5", "q6", "q8", "f16"] = key(
+        "auto", help="Which file of a model that is published in several; auto takes a four-bit one."
+    )
+    device: Literal["auto", "cpu", "gpu"] = key(
+        "auto", help="auto uses a graphics card when the engine sees one; gpu insists on it. For llamacpp."
+    )
+    slots: int = key(2, help="Answers made at the same time; each keeps its own `context` in memory. For llamacpp.")
+    threads: int = key(0, help="Processor threads while thinking; 0 takes one for each core. For llamacpp.")
+    cache_ram: int = key(
+        256, help="Memory in MiB that may hold the beginnings of conversations, to continue them at once. For llamacpp."
+    )
+    base_url: str = key("", help="The server's address, such as 'http://127.0.0.1:11434/v1'. For openai.")
+    api_key: str = key("", secret=True, help="The key that the server asks for, if it does. For openai.")
