@@ -24,7 +24,25 @@ config_option = click.option(
 
 
 class Main(click.Group):
-    """Prints our own errors as what they are: sentences."""
+    """Knows the commands of installed plugins too, and prints our own errors as what they are: sentences."""
+
+    _complete = False
+
+    def _complete_it(self) -> None:
+        if not self._complete:
+            self._complete = True
+            load_plugins(None).plugins.hook.register_cli(cli=self)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        self._complete_it()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        own = super().get_command(ctx, cmd_name)
+        if own is None:
+            self._complete_it()
+            own = super().get_command(ctx, cmd_name)
+        return own
 
     def invoke(self, ctx: click.Context) -> Any:
         from roost.errors import RoostError
@@ -179,10 +197,13 @@ def prepare(path: Path | None, log: str = "") -> tuple[Registry, Config]:
 
 def load_plugins(path: Path | None) -> Registry:
     """Every plugin there is: ours, installed ones, those beside bot.toml."""
-    from roost.config import plugin_settings
     from roost.registry import Registry
 
     registry = Registry()
-    folder, disabled = plugin_settings(path) if path else (None, ())
-    registry.load(folder, disabled)
+    if path is None:
+        registry.load()
+    else:
+        from roost.config import plugin_settings
+
+        registry.load(*plugin_settings(path))
     return registry

@@ -226,10 +226,18 @@ class BrainConfig:
     timeout: float = key(300.0, help="Seconds an answer may take before it becomes an error notice.")
 
 
+Progress = Callable[[int, int], None]
+"""Called with the bytes done and the bytes in all, 0 when that is not known."""
+
+
 class Brain(ABC):
-    """What thinks. One interface whatever the engine or device."""
+    """What thinks. One interface whatever the engine or device.
+
+    `progress`, when it is set, is told how far a download is; otherwise the log is.
+    """
 
     Config: ClassVar[type[BrainConfig]] = BrainConfig
+    progress: Progress | None = None
 
     def __init__(self, config: Any, home: Path) -> None:
         self.config = config

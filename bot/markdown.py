@@ -12,10 +12,12 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from markdown_it import MarkdownIt
-from markdown_it.rules_core import StateCore
-from markdown_it.token import Token
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.rules_core import StateCore
+    from markdown_it.token import Token
 
 MAX_SIZE = 400_000
 MAX_BLOCK_DEPTH = 24
@@ -189,6 +191,8 @@ def _join_lines(lines: Iterable[Sequence[Inline]]) -> tuple[Inline, ...]:
 
 @lru_cache(maxsize=1)
 def _reader() -> MarkdownIt:
+    from markdown_it import MarkdownIt  # here, because `roost --help` reads no Markdown
+
     reader = MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_BLOCK_DEPTH})
     reader.enable("strikethrough").disable(["reference", "html_block", "html_inline"])
     reader.core.ruler.before("inline", "flatten_tables", _flatten_tables)

@@ -15,6 +15,7 @@ from roost.bot import Bot
 from roost.chat import chat
 from roost.config import ChannelEntry, Config
 from roost.home import data_folder, in_use
+from roost.progress import Bar, watched
 from roost.registry import Registry
 
 log = logging.getLogger("roost")
@@ -30,6 +31,8 @@ def run_forever(config: Config, registry: Registry) -> int:
 
 async def _run(config: Config, registry: Registry) -> int:
     bot = Bot(config, registry, data_folder())
+    if watched():
+        bot.brain.progress = Bar("Fetching the model")
     await bot.start()
     stopped = _on_signals(asyncio.Event())
     _greet(bot)
@@ -76,6 +79,8 @@ async def _chat(config: Config, registry: Registry) -> int:
     if in_use(home):
         return await chat(home / ADDRESS, past=home / PAST)
     bot = Bot(only_terminal(config, registry), registry, home)
+    if watched():
+        bot.brain.progress = Bar("Fetching the model")
     await bot.start()
     try:
         await bot.channels["terminal"].up.wait()

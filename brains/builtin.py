@@ -20,6 +20,8 @@ def register_brains(register: Callable[..., None]) -> None:
 
 @hookimpl
 def register_cli(cli: click.Group) -> None:
+    from roost.brains.commandline import model
     from roost.brains.engine import command
 
+    cli.add_command(model)
     cli.add_command(command)

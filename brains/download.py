@@ -9,17 +9,14 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 import aiohttp
 
 from roost.brains.sources import Origin
+from roost.contracts import Progress
 from roost.errors import ModelError
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes that are here and the bytes there will be, 0 when nobody said."""
 
 CHUNK = 1 << 20
 TRIES = 4

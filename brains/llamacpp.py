@@ -111,7 +111,8 @@ class LlamaCpp(Brain):
 
     async def _start(self) -> None:
         await self._stop()
-        path = await self.store.ensure(self.config.model, Report(self.config.model).note, self.config.precision)
+        progress = self.progress or Report(self.config.model).note
+        path = await self.store.ensure(self.config.model, progress, self.config.precision)
         header = await asyncio.to_thread(verify_gguf, path)
         self._context = slot_context(self.config.context, header)
         await self._pause()

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import aiohttp
 
-from roost.brains.download import Progress, check_space, discard, extract, fetch, open_session, sha256_of, size_of
+from roost.brains.download import check_space, discard, extract, fetch, open_session, sha256_of, size_of
 from roost.brains.gguf import verify_gguf
 from roost.brains.models import Model, known, named
 from roost.brains.sources import Origin, locate
+from roost.contracts import Progress
 from roost.errors import ModelError
 
 
