@@ -222,7 +222,7 @@ class BrainConfig:
     model: str = key("", help="A model's name, file or address; the engine's default when absent.")
     max_tokens: int = key(512, help="The longest answer, in tokens.")
     context: int = key(4096, help="Tokens a prompt and its answer may have together.")
-    temperature: float = key(0.3, help="0 gives the likeliest answer, 1 a varied one.")
+    temperature: float = key(0.2, help="0 gives the likeliest answer, 1 a varied one.")
     timeout: float = key(300.0, help="Seconds an answer may take before it becomes an error notice.")
 
 

@@ -15,7 +15,7 @@ class BotTable:
     name: str = key("Roost", help="What the bot calls itself, and answers to in groups.")
     owner: str = key("", help="Your id on a channel, such as 'telegram:42'; pairing sets it for you otherwise.")
     persona: str = key(
-        "You are {name}, a helpful assistant. Answer briefly and plainly.",
+        "You are a helpful AI assistant named {name}.",
         help="The first words of every prompt; {name} becomes the bot's name.",
     )
     language: str = key("", help="Language to answer in; empty answers in the person's own.")

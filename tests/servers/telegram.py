@@ -9,7 +9,7 @@
 
 What the bot sends goes over a socket: `{base_url}/bot{token}/{method}` and `{base_url}/file/bot{token}/{path}`.
 `python -m servers.telegram --token 123:abc` runs it as a process of its own, driven by JSON posts to /control/say,
-/control/next, /control/burst and /control/stats.
+/control/next, /control/talk, /control/burst, /control/texts, /control/called and /control/stats.
 
 Three things differ from the vendor's server: a webhook on the loopback interface may be plain HTTP on any port,
 failed webhook deliveries are repeated after milliseconds, and a Conflict is answered at once.
@@ -27,6 +27,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Self
 
@@ -35,7 +36,7 @@ import msgspec
 from aiohttp import web
 
 from servers import telegram_rules as rules
-from servers.telegram_chats import FOLDERS, Chat, File, Json, Person, describe
+from servers.telegram_chats import FOLDERS, Chat, File, Json, Person, describe, wording
 from servers.telegram_methods import Action, Methods
 from servers.telegram_rules import RULES, Rates, Refused, Upload, bad
 from servers.telegram_webhook import Webhook
@@ -523,17 +524,21 @@ async def control_next(server: TelegramServer, asked: Json) -> Json:
 
 
 async def control_burst(server: TelegramServer, asked: Json) -> Json:
-    """{"chats": n, "each": n, "text": "…", "replies": n for each, "timeout": s}: seconds, rate and latencies (s)."""
+    """{"chats": n, "each": n, "text": "…", "numbered": bool, "replies": n for each, "timeout": s}.
+
+    Gives seconds, rate and latencies (s). With "numbered" each text ends in its number, from 0.
+    """
     chats = [booth(server, number) for number in range(asked.get("chats", 1))]
-    each, replies = asked.get("each", 1), asked.get("replies", 1)
+    each, replies, numbered = asked.get("each", 1), asked.get("replies", 1), asked.get("numbered", False)
     said: dict[int, list[float]] = {chat.id: [] for chat in chats}
     for chat in chats:
         chat.trace = []
     begun = time.perf_counter()
-    for _ in range(each):
+    for number in range(each):
+        text = asked.get("text", "hello") + (f" {number}" if numbered else "")
         for chat in chats:
             said[chat.id].append(time.perf_counter())
-            await chat.say(asked.get("text", "hello"))
+            await chat.say(text)
     want = each * replies
     await server.until(lambda: all(len(chat.trace or ()) >= want for chat in chats), asked.get("timeout", 60))
     seconds = time.perf_counter() - begun
@@ -547,6 +552,45 @@ def percentiles(values: list[float]) -> Json:
     return {f"p{n}": values[min(len(values) - 1, math.ceil(len(values) * n / 100) - 1)] for n in (50, 90, 99, 100)}
 
 
+async def control_talk(server: TelegramServer, asked: Json) -> Json:
+    """{"chat": n, "count": n, "text": "…", "timeout": s for each}: talk with a bot that says everything again.
+
+    Each text ends in its number, from 0, and is said once the one before is on the screen. Gives the times (s) from
+    saying it until it was said again, by a message or by an edit.
+    """
+    chat = booth(server, asked.get("chat", 0))
+    seconds: list[float] = []
+    for number in range(asked.get("count", 1)):
+        text = f"{asked.get('text', 'hello')} {number}"
+        begun = time.perf_counter()
+        mine = await chat.say(text)
+        await server.until(partial(answered_with, chat, mine, text), asked.get("timeout", 30))
+        seconds.append(time.perf_counter() - begun)
+    return {"seconds": seconds}
+
+
+def answered_with(chat: Chat, mine: Json, text: str) -> bool:
+    last = chat.messages[-1]
+    return last is not mine and wording(last) == text
+
+
+async def control_texts(server: TelegramServer, asked: Json) -> Json:
+    """{"chats": n}: what the bot said in each chat, oldest first, as it stands there now."""
+    chats = [booth(server, number) for number in range(asked.get("chats", 1))]
+    bot = server.sender["id"]
+    return {"texts": [[wording(one) for one in chat.messages if one["from"]["id"] == bot] for chat in chats]}
+
+
+async def control_called(server: TelegramServer, asked: Json) -> Json:
+    """{"method": "…", "since": time.monotonic(), "timeout": s}: when the method was first called since then."""
+    method, since = asked["method"], asked.get("since", 0.0)
+
+    def when() -> float | None:
+        return next((call.at for call in server.calls if call.at >= since and call.method == method), None)
+
+    return {"at": await server.until(when, asked.get("timeout", 30), f"the bot did not call {method}")}
+
+
 async def control_stats(server: TelegramServer, asked: Json) -> Json:
     counted: dict[str, int] = {}
     for call in server.calls:
@@ -555,7 +599,15 @@ async def control_stats(server: TelegramServer, asked: Json) -> Json:
     return kept | {"pending": len(server.updates), "polling": server.polling}
 
 
-CONTROLS = {"say": control_say, "next": control_next, "burst": control_burst, "stats": control_stats}
+CONTROLS = {
+    "say": control_say,
+    "next": control_next,
+    "talk": control_talk,
+    "burst": control_burst,
+    "texts": control_texts,
+    "called": control_called,
+    "stats": control_stats,
+}
 
 
 async def serve(token: str, port: int, keep: int | None) -> None:

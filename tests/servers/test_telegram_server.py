@@ -6,6 +6,7 @@ import asyncio
 import json
 import struct
 import sys
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -888,6 +889,10 @@ async def test_it_runs_as_a_process_and_is_driven_from_outside() -> None:
         reply = await (await session.post("/control/next", json={"chat": 0})).json()
         burst = await (await session.post("/control/burst", json={"chats": 5, "each": 4, "text": "x"})).json()
         stats = await (await session.post("/control/stats")).json()
+        numbered = {"chats": 2, "each": 2, "text": "y", "numbered": True}
+        await session.post("/control/burst", json=numbered)
+        texts = (await (await session.post("/control/texts", json={"chats": 2})).json())["texts"]
+        polled = await (await session.post("/control/called", json={"method": "getUpdates"})).json()
         nothing = await session.post("/control/next", json={"chat": 9, "timeout": 0.01})
         echo.cancel()
     process.stdin.close()
@@ -895,10 +900,24 @@ async def test_it_runs_as_a_process_and_is_driven_from_outside() -> None:
     assert (said["text"], reply["text"]) == ("hello", "hello!")
     assert burst["messages"] == 20 and burst["p50"] <= burst["p99"] <= burst["seconds"]
     assert stats["calls"]["sendMessage"] == 21
+    assert [one[-2:] for one in texts] == [["y 0!", "y 1!"]] * 2
+    assert polled["at"] <= time.monotonic()
     assert nothing.status == 408
 
 
-async def answer_everything(session: aiohttp.ClientSession) -> None:
+async def test_a_talk_from_outside_waits_for_every_answer(server: TelegramServer) -> None:
+    async with aiohttp.ClientSession(server.base_url) as session:
+        echo = asyncio.create_task(answer_everything(session, ending=""))
+        talk = await (await session.post("/control/talk", json={"count": 3, "text": "z"})).json()
+        echo.cancel()
+        silent = await session.post("/control/talk", json={"timeout": 0.01})
+    chat = server.private(server.people[1001])
+    assert [one["text"] for one in chat.messages[:6]] == ["z 0", "z 0", "z 1", "z 1", "z 2", "z 2"]
+    assert len(talk["seconds"]) == 3
+    assert silent.status == 408
+
+
+async def answer_everything(session: aiohttp.ClientSession, ending: str = "!") -> None:
     """A small echo bot."""
     offset = 0
     while True:
@@ -906,6 +925,6 @@ async def answer_everything(session: aiohttp.ClientSession) -> None:
         for update in polled["result"]:
             offset = update["update_id"] + 1
             message = update["message"]
-            body = {"chat_id": message["chat"]["id"], "text": message["text"] + "!"}
+            body = {"chat_id": message["chat"]["id"], "text": message["text"] + ending}
             async with session.post(f"/bot{TOKEN}/sendMessage", json=body) as answer:
                 assert answer.status == 200
