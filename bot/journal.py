@@ -1,7 +1,6 @@
 """The journal: what came in, what goes out, and what became of each.
 
-One SQLite file in WAL mode. A single thread owns the connection; the operations that wait at the same moment
-share one transaction, and so one fsync. Every method returns only after its transaction is committed.
+One SQLite file in WAL mode, written by one thread. Every method returns only after its transaction is committed.
 
     inbox    one row a message or event; `outcome` is NULL until it ends as reply, notice or silent
     outbox   one row a part of a reply; waiting -> sending -> sent, or dead
@@ -10,13 +9,10 @@ share one transaction, and so one fsync. Every method returns only after its tra
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import queue
+import functools
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -26,12 +22,10 @@ import msgspec
 from roost.contracts import Said
 from roost.errors import StoreError
 from roost.values import Event, Message, Place, Reply, Sent
+from roost.writer import Operation, Writer
 
 T = TypeVar("T")
 Outcome = Literal["reply", "notice", "silent"]
-Operation = Callable[[sqlite3.Connection], Any]
-
-GROUP = 256  # operations that may share a transaction; more would only delay the first of them
 
 MIGRATIONS = (
     """
@@ -103,27 +97,24 @@ class Journal:
 
     def __init__(self, path: Path, synchronous: str = "full") -> None:
         self.path = path
-        self.synchronous = synchronous
-        self._waiting: queue.SimpleQueue[tuple[Operation, asyncio.Future[Any]] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    # Opening and closing
+        self._writer = Writer(functools.partial(connect, path, synchronous))
 
     async def open(self) -> None:
-        """Open or create the file, bring its schema up to date, start the writer. Raises StoreError."""
-        self._loop = asyncio.get_running_loop()
-        opened: asyncio.Future[None] = self._loop.create_future()
-        self._thread = threading.Thread(target=self._work, args=(opened,), name="journal", daemon=True)
-        self._thread.start()
-        await opened
+        """Open or create the file and bring its schema up to date. Raises StoreError."""
+        try:
+            await self._writer.open()
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"The journal '{self.path}' cannot be opened: {error}.") from error
 
     async def close(self) -> None:
         """Commit what waits and close the file."""
-        if self._thread is not None:
-            self._waiting.put(None)
-            await asyncio.to_thread(self._thread.join)
-            self._thread = None
+        await self._writer.close()
+
+    async def _do(self, operation: Operation[T], alone: bool = False) -> T:
+        try:
+            return await self._writer.do(operation, alone)
+        except sqlite3.Error as error:
+            raise StoreError(f"The journal '{self.path}' failed: {error}.") from error
 
     # Inbox
 
@@ -253,7 +244,8 @@ class Journal:
             db.execute("DELETE FROM outbox WHERE place = ? AND state IN ('sent', 'dead')", (key,))
 
         await self._do(erase)
-        await self._do(lambda db: None)
+        # The write-ahead log still holds what was erased: fold it in and cut it off.
+        await self._do(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall(), alone=True)
 
     async def prune(self, days: float) -> int:
         """Drop what ended more than `days` ago; returns the number of rows."""
@@ -264,48 +256,6 @@ class Journal:
             return rows + db.execute("DELETE FROM outbox WHERE state = 'sent' AND at < ?", (before,)).rowcount
 
         return await self._do(drop)
-
-    # The writer thread
-
-    async def _do(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        if self._thread is None or self._loop is None:
-            raise StoreError(f"The journal '{self.path}' is closed.")
-        done: asyncio.Future[T] = self._loop.create_future()
-        self._waiting.put((operation, done))
-        return await done
-
-    def _work(self, opened: asyncio.Future[None]) -> None:
-        try:
-            db = connect(self.path, self.synchronous)
-        except (sqlite3.Error, OSError) as error:
-            problem = StoreError(f"The journal '{self.path}' cannot be opened: {error}.")
-            self._tell([(opened, None, problem)])
-            return
-        self._tell([(opened, None, None)])
-        with contextlib.closing(db):
-            while group := self._next_group():
-                self._tell(_commit(db, group))
-
-    def _next_group(self) -> list[tuple[Operation, asyncio.Future[Any]]]:
-        first = self._waiting.get()
-        group = []
-        while first is not None:
-            group.append(first)
-            if len(group) >= GROUP:
-                break
-            try:
-                first = self._waiting.get_nowait()
-            except queue.Empty:
-                break
-        else:
-            if group:
-                self._waiting.put(None)
-        return group
-
-    def _tell(self, results: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -> None:
-        assert self._loop is not None
-        with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
-            self._loop.call_soon_threadsafe(_resolve, results)
 
 
 def connect(path: Path, synchronous: str = "full") -> sqlite3.Connection:
@@ -369,33 +319,6 @@ def _kind(item: Message | Event) -> str:
     if isinstance(item, Event):
         return "event"
     return "edit" if item.edited else "message"
-
-
-def _commit(
-    db: sqlite3.Connection, group: list[tuple[Operation, asyncio.Future[Any]]]
-) -> list[tuple[asyncio.Future[Any], Any, Exception | None]]:
-    """Run a group in one transaction; when it fails, each alone, so that only the culprit hears of it."""
-    try:
-        db.execute("BEGIN IMMEDIATE")
-        results = [(done, operation(db), None) for operation, done in group]
-        db.execute("COMMIT")
-        return list(results)
-    except Exception as error:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        if len(group) == 1:
-            return [(group[0][1], None, error)]
-        return [result for one in group for result in _commit(db, [one])]
-
-
-def _resolve(results: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -> None:
-    for done, value, error in results:
-        if done.done():
-            continue
-        if error is None:
-            done.set_result(value)
-        else:
-            done.set_exception(error)
 
 
 def _write_parts(

@@ -124,10 +124,12 @@ class Outbox:
                 if not part.leaving:
                     await self._journal.sending(part)
                 part.leaving = False
-                await self._journal.sent(part, await self._send(channel, part))
-                return
+                sent = await self._send(channel, part)
             except Exception as error:
                 pause = await self._failed(part, error)
+            else:
+                await self._journal.sent(part, sent)
+                return
             if pause is None:
                 return
             with self._parking():
@@ -155,6 +157,8 @@ class Outbox:
 
     async def _send(self, channel: Channel, part: Part) -> Sent:
         reply = replace(part.reply, key=part.key)
+        if part.unsure and not channel.limits.idempotent:
+            reply = replace(reply, text=self._mark + reply.text)
         if part.draft is not None:
             try:
                 await channel.edit(part.draft, reply)
@@ -162,8 +166,6 @@ class Outbox:
             except Undeliverable as error:
                 log.info("The preview in %s cannot be finished, so the answer is sent anew: %s", part.place, error)
                 part.draft = None
-        if part.unsure and not channel.limits.idempotent:
-            reply = replace(reply, text=self._mark + reply.text)
         return await channel.send(part.place, reply)
 
     async def _failed(self, part: Part, error: Exception) -> float | None:

@@ -157,3 +157,13 @@ async def test_stopping_keeps_what_was_said(tmp_path: Path) -> None:
         await stage.say("/stop")
         await stage.quiet()
         assert slate(stage).screen["1"] == "Once upon … (stopped)"
+
+
+async def test_a_second_preview_after_a_crash_ends_as_a_marked_answer(tmp_path: Path) -> None:
+    async with Stage(tmp_path, channel=Slate) as stage:
+        accepted = await stage.bot.journal.accept(stage.message("tell"))
+        assert accepted is not None
+        await stage.bot.journal.preview(accepted, Sent(Place("stage", "1")))
+    async with Stage(tmp_path, channel=Slate, script=lambda said: ["Once upon", " a time."]) as stage:
+        await stage.quiet()
+        assert list(slate(stage).screen.values()) == ["(possibly repeated) Once upon a time."]

@@ -65,7 +65,7 @@ async def test_one_bad_operation_does_not_spoil_its_group(journal: Journal) -> N
     results = await asyncio.gather(
         journal.accept(said("1")), journal._do(bad), journal.accept(said("2")), return_exceptions=True
     )
-    assert isinstance(results[1], sqlite3.IntegrityError)
+    assert isinstance(results[1], StoreError)
     assert [seq for seq, _, _ in await journal.unanswered()] == [results[0], results[2]]
 
 
