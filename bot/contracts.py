@@ -84,12 +84,23 @@ class Host(Protocol):
         """The last `limit` lines of a place, oldest first: for a channel that shows the conversation itself."""
 
 
+Busy = Literal["queue", "collect", "interrupt"]
+"""What becomes of messages that come while an answer is being made: each is answered in its turn; those that
+wait are answered together; or the answer is broken off for the newest."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelConfig:
     """The keys every table `[channels.NAME]` may have. A channel's own Config adds to them."""
 
     kind: str = key("", help="The platform; the table's own name when absent.")
     enabled: bool = key(True, help="Set to false to keep the table but not the channel.")
+    busy: Busy = key(
+        "queue",
+        help="What becomes of messages that come while an answer is being made: queue answers each in its turn, "
+        "collect answers those that wait together, interrupt breaks off for the newest.",
+    )
+    busy_in: dict[str, Busy] = key(factory=dict, help='The same for single chats, by id: { "42" = "collect" }.')
     rate: float | None = key(
         None, help="Messages a second for the whole account; 0 for no limit, the platform's own when absent."
     )

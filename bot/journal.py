@@ -153,15 +153,20 @@ class Journal:
         draft: Sent | None = None,
         leaving: bool = False,
         unsure: bool = False,
+        collected: Sequence[int] = (),
     ) -> list[Part]:
         """End a message: its outcome and the parts of its reply, in one transaction.
+
+        `collected` are messages that this reply answers as well: they end in silence, which says so.
 
         `draft` is the preview that the first part replaces. `leaving` says that the first part is sent at
         once, which saves the separate `sending`; `unsure` that a preview of it may be on the screen already.
         """
 
         def end(db: sqlite3.Connection) -> list[Part]:
-            db.execute("UPDATE inbox SET outcome = ?, reason = ? WHERE seq = ?", (outcome, reason, seq))
+            sql = "UPDATE inbox SET outcome = ?, reason = ? WHERE seq = ?"
+            db.execute(sql, (outcome, reason, seq))
+            db.executemany(sql, [("silent", f"answered with {seq}", other) for other in collected])
             return _write_parts(db, seq, replies, draft, leaving, unsure)
 
         return await self._do(end)

@@ -38,6 +38,10 @@ class Lanes(Generic[T]):
     def busy(self, key: str) -> bool:
         return key in self._queues
 
+    def waiting(self, key: str) -> deque[T]:
+        """What waits in a lane, the next first. Taking something out takes it out of the lane."""
+        return self._queues.get(key, deque())
+
     def interrupt(self, key: str) -> bool:
         """Cancel what runs now in a lane; the next item goes on. False when nothing ran."""
         step = self._steps.get(key)

@@ -8,15 +8,17 @@ finish    before_send -> fit to the channel -> journal the end and the parts tog
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import re
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from roost.commands import Command, replies
-from roost.contracts import Limits, Turn
+from roost.contracts import Busy, ChannelConfig, Limits, Turn
 from roost.degrade import choose, fit
 from roost.draft import Draft
 from roost.errors import RoostError
@@ -39,7 +41,8 @@ STOPPED = " … (stopped)"
 class Accepted:
     """An item on its way: its number in the journal, and what a person sees of the answer so far.
 
-    `earlier` is the preview that a run before this one left on the screen.
+    `earlier` is the preview that a run before this one left on the screen. `stopped` is why the answer was broken
+    off; `collected` are the numbers of messages that are answered together with this one.
     """
 
     seq: int
@@ -48,7 +51,8 @@ class Accepted:
     earlier: Sent | None = None
     draft: Draft | None = None
     text: str = ""
-    stopped: bool = False
+    stopped: str = ""
+    collected: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +101,24 @@ class Pipeline:
         named = self._command(item.text) if isinstance(item, Message) else None
         if named and named[0] and named[0].immediate:
             key += "!"
+        elif isinstance(item, Message) and not item.edited and self._busy(item.place) == "interrupt":
+            self.stop(item.place, "interrupted by a newer message")
         self.lanes.put(key, Accepted(seq, item, key, earlier))
 
-    def stop(self, place: Place) -> bool:
-        """Cancel the answer that is being made in a place. False when there is none."""
+    def stop(self, place: Place, reason: str = "stopped") -> bool:
+        """Break off the answer that is being made in a place. False when there is none."""
         current = self._current.get(str(place))
-        if current is None:
+        if current is None or current.draft is None:
             return False
-        current.stopped = True
+        current.stopped = reason
         return self.lanes.interrupt(str(place))
+
+    def _busy(self, place: Place) -> Busy:
+        channel = self.bot.channel(place.channel)
+        if channel is None:
+            return "queue"
+        config: ChannelConfig = channel.config
+        return config.busy_in.get(place.chat, config.busy)
 
     def _bound(self, item: Message | Event) -> Message | Event:
         """Give attachments the means to be read."""
@@ -122,29 +135,53 @@ class Pipeline:
             await self.bot.dispatch.all("on_event", bot=self.bot, event=accepted.item)
             await self.bot.journal.finish(accepted.seq, "silent", (), "event")
             return
-        message = accepted.item
-        self._current[accepted.lane] = accepted
-        try:
-            answer = await self._ending(accepted, message)
-        finally:
-            del self._current[accepted.lane]
+        message = self._collect(accepted, accepted.item)
+        answer = await self._ending(accepted, message)
         try:
             await self._finish(accepted, message, answer)
         except Exception:
             log.exception("A message in %s has no end yet. It will be tried again at the next start.", message.place)
 
+    def _collect(self, accepted: Accepted, message: Message) -> Message:
+        """Where bot.toml says so, take along what the same person has said meanwhile."""
+        waiting = self.lanes.waiting(accepted.lane)
+        if self._busy(message.place) != "collect" or not self._is_plain(message):
+            return message
+        while waiting and isinstance(following := waiting[0].item, Message) and self._is_plain(following):
+            if following.sender != message.sender or following.addressed != message.addressed:
+                break
+            accepted.collected += (accepted.seq,)
+            accepted.seq = waiting.popleft().seq
+            text, attachments = f"{message.text}\n{following.text}", message.attachments + following.attachments
+            message = replace(following, text=text, attachments=attachments)
+        return message
+
+    def _is_plain(self, message: Message) -> bool:
+        return not message.edited and self._command(message.text) is None
+
     async def _ending(self, accepted: Accepted, message: Message) -> Answer:
+        """The answer, whatever happens. Only while it is being made can it be broken off."""
         try:
-            return await self._answer(accepted, message)
+            with self._breakable(accepted):
+                return await self._answer(accepted, message)
         except asyncio.CancelledError:
             if not accepted.stopped:
                 raise
             task = asyncio.current_task()
             if task is not None:
                 task.uncancel()
-            return Answer.say(*([Reply(accepted.text + STOPPED)] if accepted.text else []), reason="stopped")
+            await self._overhear(message)
+            return Answer.say(*([Reply(accepted.text + STOPPED)] if accepted.text else []), reason=accepted.stopped)
         except Exception as error:
             return await self._notice(accepted, message, error)
+
+    @contextlib.contextmanager
+    def _breakable(self, accepted: Accepted) -> Iterator[None]:
+        self._current[accepted.lane] = accepted
+        try:
+            yield
+        finally:
+            del self._current[accepted.lane]
 
     async def _answer(self, accepted: Accepted, message: Message) -> Answer:
         """The first station that has something to say ends the way."""
@@ -254,6 +291,7 @@ class Pipeline:
             preview,
             leaving=bot.outbox.ready(place),
             unsure=draft is not None and draft.unsure,
+            collected=accepted.collected,
         )
         bot.outbox.put(written)
 

@@ -72,7 +72,8 @@ class StageChannel(Channel):
 class Stage:
     """A bot with one channel in memory and a scripted brain, in the folder given.
 
-    `plugins` are modules or objects with hooks, commands and jobs; `config` is more text for its bot.toml.
+    `plugins` are modules or objects with hooks, commands and jobs; `config` is more text for its bot.toml,
+    `channel_config` for the table of the channel.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Stage:
         plugins: Iterable[object] = (),
         config: str = "",
         channel: type[Channel] = StageChannel,
+        channel_config: str = "",
         script: Callable[[str], str | Iterable[str]] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
@@ -95,7 +97,7 @@ class Stage:
         self.path = folder / "bot.toml"
         tables = {"brain": 'use = "scripted"', "access": 'direct = "open"', "web": "enabled = false"}
         absent = "".join(f"[{name}]\n{body}\n" for name, body in tables.items() if f"[{name}]" not in config)
-        self.path.write_text(absent + config + "\n[channels.stage]\n")
+        self.path.write_text(absent + config + f"\n[channels.stage]\n{channel_config}\n")
         self.script = script
         self.environment = dict(environment or {})
         self._ids = itertools.count(1)

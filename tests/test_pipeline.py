@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import types
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from roost import Button, Message, Reply, command, hookimpl
+from roost.contracts import Prompt
 from roost.errors import BrainError
 from roost.testing import Stage
 from roost.values import Event, Place
@@ -292,3 +294,65 @@ async def test_a_bot_that_sends_unasked_delivers(tmp_path: Path) -> None:
         await stage.quiet()
         assert stage.channel.sent == [(Place("stage", "9"), stage.channel.sent[0][1])]
         assert stage.channel.sent[0][1].text == "Good morning!"
+
+
+async def busy(stage: Stage) -> tuple[asyncio.Event, asyncio.Event]:
+    """Make the brain say a word, and wait to be let go, for the first thing it is asked; it repeats the others."""
+    thinking, go = asyncio.Event(), asyncio.Event()
+
+    async def think(prompt: Prompt) -> AsyncIterator[str]:
+        stage.brain.prompts.append(prompt)
+        if not thinking.is_set():
+            yield "well"
+            thinking.set()
+            await go.wait()
+        else:
+            yield prompt.turns[-1].text
+
+    stage.brain.think = think  # type: ignore[method-assign]
+    return thinking, go
+
+
+async def test_what_waits_is_collected_into_one_answer(tmp_path: Path) -> None:
+    async with Stage(tmp_path, channel_config='busy = "collect"') as stage:
+        thinking, go = await busy(stage)
+        await stage.say("one")
+        await thinking.wait()
+        for text in ("two", "three", "/whoami", "four"):
+            await stage.say(text)
+        go.set()
+        await stage.quiet()
+        said = [reply.text for _, reply in stage.channel.sent]
+        assert said[:2] == ["well", "two\nthree"]
+        assert said[3:] == ["four"]
+        assert [outcome for outcome, _ in outcomes(stage)] == ["reply", "silent", "reply", "reply", "reply"]
+        assert outcomes(stage)[1][1] == "answered with 3"
+
+
+async def test_the_newest_message_interrupts_where_bot_toml_says_so(tmp_path: Path) -> None:
+    async with Stage(tmp_path, channel_config='busy_in = { "1" = "interrupt" }') as stage:
+        thinking, _ = await busy(stage)
+        await stage.say("one")
+        await thinking.wait()
+        assert await stage.talk("two") == "well … (stopped)\n\none\ntwo"
+        assert outcomes(stage)[0] == ("reply", "interrupted by a newer message")
+
+
+async def test_an_interrupt_while_a_notice_is_made_loses_nothing(tmp_path: Path) -> None:
+    failing, go = asyncio.Event(), asyncio.Event()
+
+    @hookimpl
+    async def on_error(error: Exception) -> None:
+        failing.set()
+        await go.wait()
+
+    def script(said: str) -> str:
+        raise BrainError("No.")
+
+    async with Stage(tmp_path, [plugin(on_error=on_error)], script=script) as stage:
+        await stage.say("one")
+        await failing.wait()
+        assert not stage.bot.pipeline.stop(Place("stage", "1"))
+        go.set()
+        await stage.quiet()
+        assert outcomes(stage) == [("notice", "BrainError: No.")]
