@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("roost")
 
+REVIVE = 5.0  # seconds between two looks for dead letters to send again
 STOP_TIME = 10.0  # seconds that a graceful stop may take
 
 
@@ -131,6 +132,7 @@ class Bot:
         self._do(self._load_brain(self.brain))
         self._do(self._watch())
         self._do(self._keep_house())
+        self._do(self._revive())
 
     async def stop(self) -> None:
         """Stop listening, give what is being answered a moment, leave the rest to the journal."""
@@ -170,6 +172,12 @@ class Bot:
         while True:
             await self.journal.prune(self.config.journal.keep_days)
             await asyncio.sleep(6 * 3600)
+
+    async def _revive(self) -> None:
+        """Send dead letters that a person wants sent again; the command line only marks them."""
+        while True:
+            await asyncio.sleep(REVIVE)
+            self.outbox.put(await self.journal.revived())
 
     def _do(self, work: object) -> None:
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]

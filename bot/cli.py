@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,6 +149,64 @@ def channels_add(kind: str, path: Path | None) -> None:
 
 
 @main.group()
+def letters() -> None:
+    """Messages that could not be delivered."""
+
+
+@letters.command("list")
+def letters_list() -> None:
+    """List them: number, place, what went wrong."""
+    from roost.letters import dead
+
+    for letter in dead(journal_file()):
+        click.echo(f"{letter.id:>6}  {moment(letter.at)}  {letter.place:<24} {letter.error}")
+
+
+@letters.command("show")
+@click.argument("number", type=int)
+def letters_show(number: int) -> None:
+    """Print one."""
+    from roost.letters import dead
+
+    for letter in dead(journal_file(), number):
+        click.echo(f"to {letter.place}, {moment(letter.at)}, {letter.tries} tries: {letter.error}\n\n{letter.text}")
+
+
+@letters.command("resend")
+@click.argument("number", type=int, required=False)
+def letters_resend(number: int | None) -> None:
+    """Try one again, or all."""
+    from roost.letters import resend
+
+    click.echo(f"{resend(journal_file(), number)} to be sent again.")
+
+
+@letters.command("drop")
+@click.argument("number", type=int, required=False)
+@click.confirmation_option(prompt="Delete for good?")
+def letters_drop(number: int | None) -> None:
+    """Delete one for good, or all."""
+    from roost.letters import drop
+
+    click.echo(f"{drop(journal_file(), number)} deleted.")
+
+
+@main.group()
+def journal() -> None:
+    """What was accepted and what became of it."""
+
+
+@journal.command("check")
+def journal_check() -> None:
+    """Check that every accepted message has come to exactly one end."""
+    from roost.audit import audit
+
+    found = audit(journal_file())
+    click.echo("\n".join(found.lines()))
+    sys.exit(1 if found.exceptions else 0)
+
+
+@main.group()
 def plugins() -> None:
     """Look at the plugins."""
 
@@ -162,6 +221,17 @@ def plugins_list(path: Path | None) -> None:
         click.echo(f"{name:<24} {' '.join(sorted(set(own)))}")
     for failure in registry.failures:
         click.echo(f"{failure.plugin:<24} left out: {failure.reason}", err=True)
+
+
+def journal_file() -> Path:
+    from roost.home import data_folder
+
+    return data_folder() / "journal.db"
+
+
+def moment(at: float) -> str:
+    """A time as people here write it."""
+    return f"{datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M}"
 
 
 def find(path: Path | None) -> Path:

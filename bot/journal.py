@@ -3,7 +3,7 @@
 One SQLite file in WAL mode, written by one thread. Every method returns only after its transaction is committed.
 
     inbox    one row a message or event; `outcome` is NULL until it ends as reply, notice or silent
-    outbox   one row a part of a reply; waiting -> sending -> sent, or dead
+    outbox   one row a part of a reply; waiting -> sending -> sent, or dead -> revived or dropped
     person   who has been let in
 """
 
@@ -58,7 +58,8 @@ MIGRATIONS = (
         sent TEXT NOT NULL DEFAULT '',
         error TEXT NOT NULL DEFAULT ''
     );
-    CREATE INDEX outbox_open ON outbox (id) WHERE state IN ('waiting', 'sending');
+    CREATE INDEX outbox_open ON outbox (state, id) WHERE state != 'sent';
+    CREATE INDEX outbox_seq ON outbox (seq);
     CREATE INDEX outbox_place ON outbox (place, id);
     CREATE TABLE person (
         id TEXT PRIMARY KEY,
@@ -182,8 +183,19 @@ class Journal:
 
         def read(db: sqlite3.Connection) -> list[Part]:
             db.execute("UPDATE outbox SET unsure = 1, state = 'waiting' WHERE state = 'sending'")
-            sql = "SELECT id, place, body, draft, unsure, tries, at FROM outbox WHERE state = 'waiting' ORDER BY id"
-            return [_part(row) for row in db.execute(sql)]
+            db.execute("UPDATE outbox SET state = 'waiting' WHERE state = 'revived'")
+            return [_part(row) for row in db.execute(f"{PARTS} WHERE state = 'waiting' ORDER BY id")]
+
+        return await self._do(read)
+
+    async def revived(self) -> list[Part]:
+        """Dead letters that a person wants sent again."""
+
+        def read(db: sqlite3.Connection) -> list[Part]:
+            rows = db.execute(f"{PARTS} WHERE state = 'revived' ORDER BY id").fetchall()
+            if rows:
+                db.execute("UPDATE outbox SET state = 'waiting' WHERE state = 'revived'")
+            return [_part(row) for row in rows]
 
         return await self._do(read)
 
@@ -231,7 +243,7 @@ class Journal:
             )
             said = [_said_by_person(row) for row in came]
             went = db.execute(
-                "SELECT at, body, id, sent, draft FROM outbox WHERE place = ? AND state != 'dead'"
+                "SELECT at, body, id, sent, draft FROM outbox WHERE place = ? AND state NOT IN ('dead', 'dropped')"
                 " ORDER BY id DESC LIMIT ?",
                 (key, limit),
             )
@@ -246,7 +258,7 @@ class Journal:
 
         def erase(db: sqlite3.Connection) -> None:
             db.execute("UPDATE inbox SET body = '' WHERE place = ? AND outcome IS NOT NULL", (key,))
-            db.execute("DELETE FROM outbox WHERE place = ? AND state IN ('sent', 'dead')", (key,))
+            db.execute("DELETE FROM outbox WHERE place = ? AND state IN ('sent', 'dead', 'dropped')", (key,))
 
         await self._do(erase)
         # The write-ahead log still holds what was erased: fold it in and cut it off.
@@ -258,9 +270,15 @@ class Journal:
 
         def drop(db: sqlite3.Connection) -> int:
             rows = db.execute("DELETE FROM inbox WHERE outcome IS NOT NULL AND at < ?", (before,)).rowcount
-            return rows + db.execute("DELETE FROM outbox WHERE state = 'sent' AND at < ?", (before,)).rowcount
+            return (
+                rows
+                + db.execute("DELETE FROM outbox WHERE state IN ('sent', 'dropped') AND at < ?", (before,)).rowcount
+            )
 
         return await self._do(drop)
+
+
+PARTS = "SELECT id, place, body, draft, unsure, tries, at FROM outbox"
 
 
 def connect(path: Path, synchronous: str = "full") -> sqlite3.Connection:

@@ -1,0 +1,69 @@
+"""Dead letters: messages that could not be delivered, for a person to read, send again or drop.
+
+They work on the journal's file, whether a bot runs on it or not; a running bot finds revived letters by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from roost.errors import StoreError
+from roost.journal import connect
+from roost.values import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One message that was given up. `at` is when it was written, in seconds since the epoch."""
+
+    id: int
+    place: str
+    at: float
+    tries: int
+    error: str
+    text: str
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """The journal's file. Raises StoreError when there is none or it cannot be read."""
+    if not path.is_file():
+        raise StoreError(f"There is no journal '{path}' yet.")
+    try:
+        with contextlib.closing(connect(path)) as db:
+            yield db
+    except sqlite3.Error as error:
+        raise StoreError(f"The journal '{path}' cannot be read: {error}.") from error
+
+
+def dead(path: Path, id: int | None = None) -> list[Letter]:
+    """The dead letters, oldest first, or the one with this number."""
+    sql = "SELECT id, place, at, tries, error, body FROM outbox WHERE state = 'dead' AND ? IN (id, 0) ORDER BY id"
+    with opened(path) as db:
+        rows = db.execute(sql, (id or 0,)).fetchall()
+    return [_letter(*row) for row in rows]
+
+
+def _letter(id: int, place: str, at: float, tries: int, error: str, body: bytes) -> Letter:
+    return Letter(id, place, at, tries, error, msgspec.json.decode(body, type=Reply).text)
+
+
+def resend(path: Path, id: int | None = None) -> int:
+    """Have dead letters tried again; returns how many. They go out anew, so their age begins anew too."""
+    sql = "UPDATE outbox SET state = 'revived', tries = 0, due = 0, at = ? WHERE state = 'dead' AND ? IN (id, 0)"
+    with opened(path) as db:
+        return db.execute(sql, (time.time(), id or 0)).rowcount
+
+
+def drop(path: Path, id: int | None = None) -> int:
+    """Delete the texts of dead letters for good; returns how many. That there were some stays written."""
+    sql = "UPDATE outbox SET state = 'dropped', body = '' WHERE state = 'dead' AND ? IN (id, 0)"
+    with opened(path) as db:
+        return db.execute(sql, (id or 0,)).rowcount
