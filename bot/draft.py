@@ -40,7 +40,10 @@ class Draft:
         self._tasks: list[asyncio.Task[None]] = []
 
     def open(self) -> None:
-        """Show the typing sign, and be ready to show text."""
+        """Be ready to show the typing sign and text, if the answer takes longer than a moment."""
+        self._timer = asyncio.get_running_loop().call_later(HESITATION, self._begin)
+
+    def _begin(self) -> None:
         if self.channel.can("type"):
             self._tasks.append(asyncio.create_task(self._type()))
         if self.channel.limits.stream is not None and self.channel.can("edit"):
@@ -53,6 +56,9 @@ class Draft:
 
     async def close(self) -> Sent | None:
         """Stop, and return the preview that is on the screen, if there is one."""
+        self._timer.cancel()
+        if not self._tasks:
+            return self.sent
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._putting.acquire(), LAST_PREVIEW)
         for task in self._tasks:
@@ -61,7 +67,6 @@ class Draft:
         return self.sent
 
     async def _type(self) -> None:
-        await asyncio.sleep(HESITATION)
         while self.sent is None:
             try:
                 await self.channel.type(self.place)

@@ -75,6 +75,8 @@ class Conversation:
         self.last = 0
         self.cuts: dict[int, Turn] = {}
         self._keys: dict[tuple[str, str], int] = {}
+        self._recent: dict[int, Turn] | None = None
+        self._counts: dict[int, Turn] = {}
         self._db = Store(path, fsync=fsync, disk=disk)
         try:
             self._claim(path, place, disk or Disk())
@@ -103,11 +105,17 @@ class Conversation:
                 self._keys[turn.role, turn.id] = document.doc_id
 
     def close(self) -> None:
-        self._db.close()
+        try:
+            if self._counts:
+                self._put({})
+        finally:
+            self._db.close()
 
     def move(self, start: int, cap: int) -> None:
         """Let the window begin at the turn with the id `start`, and cut its turns to `cap` tokens."""
         self.record = replace(self.record, start=start, cap=cap)
+        if self._recent is not None:
+            self._recent = {key: turn for key, turn in self._recent.items() if key >= start}
         self._write_record()
 
     def _write_record(self) -> None:
@@ -134,34 +142,43 @@ class Conversation:
         return replace(turn, tokens=old.tokens) if old is not None and old.text == turn.text else turn
 
     def _put(self, turns: Mapping[int, Turn]) -> None:
-        self._turns.put({key: asdict(turn) for key, turn in turns.items()})
+        turns = {**self._counts, **turns}
+        self._turns.put({key: plain(turn) for key, turn in turns.items()})
+        self._counts = {}
         for key in turns:
             self.cuts.pop(key, None)
+        if self._recent is not None:
+            start = max(self.record.start, 1)
+            self._recent |= {key: turn for key, turn in turns.items() if key >= start}
 
     def keep_counts(self, counted: Mapping[int, Turn]) -> None:
-        """Store the tokens of turns that still are what was counted."""
-        now = {key: (self.turn(key), turn) for key, turn in counted.items()}
-        self._put(
-            {
-                key: replace(old, tokens=turn.tokens)
-                for key, (old, turn) in now.items()
-                if old is not None and old.text == turn.text
-            }
-        )
+        """Remember the tokens of turns that still are what was counted; the next write stores them."""
+        for key, turn in counted.items():
+            old = self.turn(key)
+            if old is not None and old.text == turn.text:
+                self._counts[key] = replace(old, tokens=turn.tokens)
+                if self._recent is not None and key in self._recent:
+                    self._recent[key] = self._counts[key]
 
     def turn(self, key: int) -> Turn | None:
         return convert(self._turns.get(doc_id=key), Turn)
 
     def recent(self) -> dict[int, Turn]:
         """The window's turns by id, oldest first."""
-        found = ((key, self.turn(key)) for key in range(max(self.record.start, 1), self.last + 1))
-        return {key: turn for key, turn in found if turn is not None}
+        if self._recent is None:
+            found = ((key, self.turn(key)) for key in range(max(self.record.start, 1), self.last + 1))
+            self._recent = {key: turn for key, turn in found if turn is not None}
+        return dict(self._recent)
 
     def __iter__(self) -> Iterator[Turn]:
         return (turn for document in self._turns if (turn := convert(document, Turn)) is not None)
 
     def __len__(self) -> int:
         return len(self._turns)
+
+
+def plain(turn: Turn) -> dict[str, Any]:
+    return {name: getattr(turn, name) for name in Turn.__slots__}
 
 
 def convert(document: Any, kind: type[T]) -> T | None:

@@ -25,14 +25,17 @@ async def measure(turns: Mapping[int, Turn], cap: int, limit: int, count: Count)
     seen: dict[int, Turn] = {}
     weight = 0
     while weight <= limit and (batch := list(islice(newest, BATCH))):
-        counted = await asyncio.gather(*(_count(turn, count) for _, turn in batch))
-        seen |= {number: turn for (number, _), turn in zip(batch, counted, strict=True)}
-        weight += sum(cost(turn, cap) for turn in counted)
+        seen |= await _counted(dict(batch), count)
+        weight += sum(cost(seen[number], cap) for number, _ in batch)
     return dict(reversed(list(seen.items())))
 
 
-async def _count(turn: Turn, count: Count) -> Turn:
-    return turn if turn.tokens else replace(turn, tokens=max(1, await count(turn.text)))
+async def _counted(batch: dict[int, Turn], count: Count) -> dict[int, Turn]:
+    new = [(number, turn) for number, turn in batch.items() if not turn.tokens]
+    if new:
+        tokens = await asyncio.gather(*(count(turn.text) for _, turn in new))
+        batch |= {number: replace(turn, tokens=max(1, n)) for (number, turn), n in zip(new, tokens, strict=True)}
+    return batch
 
 
 async def cut(turn: Turn, cap: int, count: Count) -> Turn:

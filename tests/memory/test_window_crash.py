@@ -35,7 +35,7 @@ def exchange(number: int, mood: str = "x") -> list[Turn]:
 async def live(window: Window, states: list[Texts]) -> None:
     """Remember, recall and edit; `states` grows by what a call is about to make of the stored texts."""
     texts: Texts = []
-    for number in range(6):
+    for number in range(9):
         texts = [*texts, *(turn.text for turn in exchange(number))]
         states.append(texts)
         await window.remember(PLACE, exchange(number))
