@@ -22,6 +22,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 from telegram import Bot
 from telegram.error import BadRequest, ChatMigrated, Conflict, Forbidden, InvalidToken, TelegramError
+from telegram.request import RequestData
 
 from roost.channels.telegram_entities import Json
 from roost.channels.telegram_http import READ, Http, Plain, TooFast, Unreached
@@ -314,7 +315,8 @@ class Telegram(Channel):
     async def _call(self, call: Call) -> str:
         """Have a call made, and return the message's id. A text without more, which most are, takes the short way."""
         if call.method == "send_message" and call.parameters.keys() <= PLAIN:
-            sent = await self._http.post(f"{self._bot.base_url}/sendMessage", Plain(call.parameters))
+            body = cast(RequestData, Plain(call.parameters))
+            sent = await self._http.post(f"{self._bot.base_url}/sendMessage", body)
             return str(cast(Json, sent)["message_id"])
         message = await getattr(self._bot, call.method)(**call.parameters)
         return str(message.message_id)

@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -125,16 +126,15 @@ class Http(BaseRequest):
         return decoded
 
 
-class Plain(RequestData):
-    """Parameters that are JSON already. python-telegram-bot's own way of making them costs as much as the request."""
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """Parameters that are JSON already, in the place of a RequestData.
 
-    def __init__(self, given: dict[str, Any]) -> None:
-        super().__init__()
-        self._given = given
+    python-telegram-bot's own way of making one of them costs as much as the request.
+    """
 
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return self._given
+    parameters: dict[str, Any]
+    contains_files: bool = False
 
 
 def proxy(base_url: str) -> str | None:
