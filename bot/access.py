@@ -16,17 +16,21 @@ log = logging.getLogger("roost.access")
 
 Role = Literal["owner", "person", "stranger"]
 ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # without 0 O 1 I, which people confuse
-WRONG_CODES = 20  # in all, after which the code is void until the next start: guessing stays hopeless
+WRONG_CODES = 1000  # in all, of 10**12, after which the code is void until the next start
 STRANGERS = 10_000  # people remembered as having had their one answer
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a message goes on. If not, `answer` is said once, and `reason` is written down."""
+    """Whether a message goes on. If not, `answer` is said once, and `reason` is written down.
+
+    What is not answered may still be `overhear`d, as context for what is.
+    """
 
     welcome: bool
     reason: str = ""
     answer: str = ""
+    overhear: bool = False
 
 
 WELCOME = Verdict(True)
@@ -42,7 +46,8 @@ class Access:
         self._journal = journal
         self._roles: dict[str, str] = {}
         self._wrong = 0
-        self._answered: set[str] = set()
+        self._told: set[str] = set()
+        self._groups: set[str] = set()
 
     async def load(self) -> None:
         self._roles = await self._journal.people()
@@ -65,16 +70,13 @@ class Access:
 
     async def admit(self, message: Message, local: bool) -> Verdict:
         """Decide on a message. The owner's code is taken here and goes no further."""
-        if self.role(message.sender, local) != "stranger":
-            return self._known(message)
-        if message.place.kind == "direct":
-            return await self._direct(message)
-        return self._group(message)
-
-    def _known(self, message: Message) -> Verdict:
-        if message.place.kind == "direct" or message.addressed:
+        if message.place.kind != "direct":
+            return self._group(message, self.role(message.sender, local) != "stranger")
+        if local:
             return WELCOME
-        return Verdict(False, "not addressed")
+        if self.table.direct == "closed":
+            return Verdict(False, "[access] direct is closed")
+        return WELCOME if self.role(message.sender, local) != "stranger" else await self._direct(message)
 
     async def _direct(self, message: Message) -> Verdict:
         if self.table.direct == "open":
@@ -85,10 +87,16 @@ class Access:
             return await self._claim(message.sender)
         return self._turn_away(message.sender)
 
-    def _group(self, message: Message) -> Verdict:
-        if not message.addressed:
-            return Verdict(False, "not addressed")
-        return WELCOME if self.table.groups == "open" else Verdict(False, "stranger in a group")
+    def _group(self, message: Message, known: bool) -> Verdict:
+        """A group is listened to once somebody known has spoken there, so that nobody can fill the disk."""
+        if self.table.groups == "closed":
+            return Verdict(False, "[access] groups is closed")
+        if known:
+            self._groups.add(str(message.place))
+        if message.addressed and (known or self.table.groups == "open"):
+            return WELCOME
+        heard = self.table.groups == "open" or str(message.place) in self._groups
+        return Verdict(False, "stranger in a group" if message.addressed else "not addressed", overhear=heard)
 
     def _is_code(self, text: str) -> bool:
         said = text.strip().replace("-", "").replace(" ", "").upper()
@@ -110,9 +118,9 @@ class Access:
         return Verdict(False, "owner code", "You are my owner now. What can I do for you?")
 
     def _turn_away(self, person: Person) -> Verdict:
-        if str(person) in self._answered or len(self._answered) >= STRANGERS:
+        if str(person) in self._told or len(self._told) >= STRANGERS:
             return Verdict(False, "stranger")
-        self._answered.add(str(person))
+        self._told.add(str(person))
         answer = "I answer only to people my owner has let in."
         if self.code:
             answer += " If I am yours, send me the code that I printed when I was started."

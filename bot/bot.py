@@ -6,19 +6,22 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from roost import logs
 from roost.access import Access, Role
-from roost.config import ChannelEntry, Config, load
-from roost.contracts import Brain, Channel, Memory
+from roost.commands import as_reply
+from roost.config import ChannelEntry, Config, load, secrets
+from roost.contracts import Brain, Channel, Limits, Memory
 from roost.degrade import fit
 from roost.dispatch import Dispatcher
 from roost.errors import ConfigError, RoostError
 from roost.home import Lock
 from roost.jobs import Schedule
-from roost.journal import Journal
+from roost.journal import Journal, sound
 from roost.outbox import Outbox
 from roost.pipeline import Pipeline
 from roost.registry import Registry
@@ -31,7 +34,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("roost")
 
 REVIVE = 5.0  # seconds between two looks for dead letters to send again
-STOP_TIME = 10.0  # seconds that a graceful stop may take
+HOUSEKEEPING = 6 * 3600.0  # seconds
+STEP_TIME = 5.0  # seconds that each step of a stop may take
+TABLES_LATER = ("journal", "plugins")  # what cannot be changed while the bot runs
+LATER = {f"[{name}]" for name in TABLES_LATER}
 
 
 class Bot:
@@ -68,8 +74,19 @@ class Bot:
         channel = self.channel(place.channel)
         if channel is None:
             raise RoostError(f"There is no channel '{place.channel}' to send to.")
-        parts = [(place, part) for part in fit(reply, self.outbox.limits(channel))]
-        self.outbox.put(await self.journal.post(parts))
+        self.outbox.put(await self.journal.post(await self.fitted(place, [reply])))
+
+    async def fitted(self, place: Place, replies: Sequence[Reply]) -> list[tuple[Place, Reply]]:
+        """Replies as the messages that the channel of `place` can carry, after plugins have seen them."""
+        channel = self.channel(place.channel)
+        limits = self.outbox.limits(channel) if channel is not None else Limits()
+        parts: list[tuple[Place, Reply]] = []
+        for reply in replies:
+            said = reply
+            async for other in self.dispatch.each("before_send", bot=self, place=place, reply=said):
+                said = as_reply(other)
+            parts += [(place, part) for part in fit(replace(said, text=sound(said.text)), limits)]
+        return parts
 
     def channel(self, name: str) -> Channel | None:
         supervisor = self.channels.get(name)
@@ -123,38 +140,49 @@ class Bot:
         await self.access.load()
         await self._serve()
         for name, entry in self.config.channels.items():
-            self._start_channel(name, entry)
+            self._make_channel(name, entry)
+        # What is left from before goes first; only then may channels bring more.
         self.outbox.put(await self.journal.unsent())
         for seq, item, earlier in await self.journal.unanswered():
             self.pipeline.queue(seq, item, earlier)
+        for supervisor in self.channels.values():
+            supervisor.start(self.pipeline.accept)
         self._schedule.start(self.registry.jobs)
         await self.dispatch.all("startup", bot=self)
-        self._do(self._load_brain(self.brain))
-        self._do(self._watch())
-        self._do(self._keep_house())
-        self._do(self._revive())
+        for work in (self._load_brain(self.brain), self._watch(), self._keep_house(), self._revive()):
+            self._do(work)
 
     async def stop(self) -> None:
-        """Stop listening, give what is being answered a moment, leave the rest to the journal."""
-        await self.dispatch.all("shutdown", bot=self)
-        self._schedule.stop()
+        """Stop listening, give what is being answered a moment, leave the rest to the journal.
+
+        Each step has its time and its own failure: whatever hangs or breaks, the others follow.
+        """
         self.pipeline.closed = True
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_TIME / 2):
-                await self.pipeline.lanes.idle()
-                await self.outbox.still()
-        await self.pipeline.lanes.stop()
-        await self.outbox.stop()
-        await asyncio.gather(*(supervisor.stop() for supervisor in self.channels.values()))
+        await step("shutdown hooks", self.dispatch.all("shutdown", bot=self))
+        await step("jobs", self._schedule.stop())
+        await step("last answers", self._settle(), quiet=True)
+        await step("answers", self.pipeline.lanes.stop())
+        await step("outbox", self.outbox.stop())
+        await step("channels", self._stop_channels())
+        await step("background", self._cancel_background())
+        if self.web is not None:
+            await step("web face", self.web.stop())
+        await step("brain", self.brain.unload())
+        await step("memory", self.memory.close())
+        await step("journal", self.journal.close())
+        self._lock.free()
+
+    async def _settle(self) -> None:
+        await self.pipeline.lanes.idle()
+        await self.outbox.still()
+
+    async def _stop_channels(self) -> None:
+        await asyncio.gather(*(supervisor.stop() for supervisor in self.channels.values()), return_exceptions=True)
+
+    async def _cancel_background(self) -> None:
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        if self.web is not None:
-            await self.web.stop()
-        await self.brain.unload()
-        await self.memory.close()
-        await self.journal.close()
-        self._lock.free()
 
     async def settle(self) -> None:
         """Wait until nothing is being answered or delivered."""
@@ -170,14 +198,16 @@ class Bot:
 
     async def _keep_house(self) -> None:
         while True:
-            await self.journal.prune(self.config.journal.keep_days)
-            await asyncio.sleep(6 * 3600)
+            with logged("The journal was not cleaned up."):
+                await self.journal.prune(self.config.journal.keep_days)
+            await asyncio.sleep(HOUSEKEEPING)
 
     async def _revive(self) -> None:
         """Send dead letters that a person wants sent again; the command line only marks them."""
         while True:
             await asyncio.sleep(REVIVE)
-            self.outbox.put(await self.journal.revived())
+            with logged("Dead letters were not looked for."):
+                self.outbox.put(await self.journal.revived())
 
     def _do(self, work: object) -> None:
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]
@@ -186,23 +216,38 @@ class Bot:
 
     # Channels and the web face
 
-    def _start_channel(self, name: str, entry: ChannelEntry) -> None:
-        supervisor = Supervisor(
-            lambda host: entry.cls(name, entry.config, host),
-            home=self.home / "channels" / name,
-            bot_name=self.name,
-            menu=self,
-            journal=self.journal,
-            changed=self.outbox.wake,
-        )
-        self.channels[name] = supervisor
+    def _make_channel(self, name: str, entry: ChannelEntry) -> Supervisor | None:
+        """Put a channel together. One that cannot be made is named and left out; the others go on."""
         try:
-            if self.web is not None:
-                self.web.mount(name, supervisor.channel.routes())
-        except ConfigError as error:
-            supervisor.refuse(error)
-        else:
+            supervisor = Supervisor(
+                lambda host: entry.cls(name, entry.config, host),
+                home=self.home / "channels" / name,
+                bot_name=self.name,
+                menu=self,
+                journal=self.journal,
+                changed=self.outbox.wake,
+            )
+        except Exception as error:
+            log.error("The channel '%s' is left out: %s", name, error)
+            log.debug("What went wrong:", exc_info=True)
+            return None
+        self.channels[name] = supervisor
+        self._mount(supervisor)
+        return supervisor
+
+    def _start_channel(self, name: str, entry: ChannelEntry) -> None:
+        supervisor = self._make_channel(name, entry)
+        if supervisor is not None:
             supervisor.start(self.pipeline.accept)
+
+    def _mount(self, supervisor: Supervisor) -> None:
+        """Put a channel's paths on the web face; one whose paths are refused does not run."""
+        if self.web is None:
+            return
+        try:
+            self.web.mount(supervisor.channel.name, supervisor.channel.routes())
+        except Exception as error:
+            supervisor.refuse(error)
 
     async def _stop_channel(self, name: str) -> None:
         if self.web is not None:
@@ -216,9 +261,9 @@ class Bot:
 
         web = Web(self.config.web)
         await web.start()
-        for name, supervisor in self.channels.items():
-            web.mount(name, supervisor.channel.routes())
         self.web = web
+        for supervisor in self.channels.values():
+            self._mount(supervisor)
 
     # Changes of bot.toml
 
@@ -232,7 +277,8 @@ class Bot:
             path.parent, watch_filter=lambda _, changed: Path(changed) == path, debounce=400, recursive=False
         )
         async for _ in changes:
-            await self.reload()
+            with logged("bot.toml was changed, and that could not be applied."):
+                await self.reload()
 
     async def reload(self) -> None:
         """Read bot.toml again and apply what changed, and only that; a broken one changes nothing."""
@@ -241,47 +287,60 @@ class Bot:
         except ConfigError as error:
             log.error("bot.toml was changed but not applied; the last good one stays in force. %s", error)
             return
+        logs.hide(secrets(config))
         changed = await self.apply(config)
         for problem in config.problems:
             log.error("%s", problem)
-        if changed:
-            log.info("bot.toml: applied the changes in %s.", ", ".join(changed))
+        later = [name for name in changed if name in LATER]
+        now = [name for name in changed if name not in LATER]
+        if now:
+            log.info("bot.toml: applied the changes in %s.", ", ".join(now))
+        if later:
+            log.info("bot.toml: the changes in %s take effect at the next start.", ", ".join(later))
 
     async def apply(self, config: Config) -> list[str]:
-        """Change over to another configuration; returns the tables that differ."""
-        old, self.config = self.config, config
-        changed = [f"[{name}]" for name in ("bot", "access", "journal", "plugins") if differs(name, old, config)]
+        """Change over to another configuration; returns the tables that differ. Raises before anything is changed."""
+        old = self.config
+        brain = config.brain_class(config.brain, self.home) if differs("brain", old, config) else None
+        memory = config.memory_class(config.memory, self.home / "memory") if differs("memory", old, config) else None
+        self.config = config
+        changed = [f"[{name}]" for name in ("bot", "access", *TABLES_LATER) if differs(name, old, config)]
         self.access.table, self.access.owner = config.access, config.bot.owner
-        if differs("brain", old, config):
-            self._change_brain()
+        if brain is not None:
+            self._change_brain(brain)
             changed.append("[brain]")
-        if differs("memory", old, config):
-            await self._change_memory()
+        if memory is not None:
+            await self._change_memory(memory)
             changed.append("[memory]")
         if differs("web", old, config):
-            await self._change_web()
+            await self._change_web(old)
             changed.append("[web]")
         return changed + await self._change_channels(old, config)
 
-    def _change_brain(self) -> None:
-        old, self.brain = self.brain, self.config.brain_class(self.config.brain, self.home)
+    def _change_brain(self, brain: Brain) -> None:
+        old, self.brain = self.brain, brain
         if not self._thinking[old]:
             self._do(old.unload())
-        self._do(self._load_brain(self.brain))
+        self._do(self._load_brain(brain))
 
-    async def _change_memory(self) -> None:
-        old, self.memory = self.memory, self.config.memory_class(self.config.memory, self.home / "memory")
-        await old.close()
-        await self.memory.open()
+    async def _change_memory(self, memory: Memory) -> None:
+        """Between two answers, so that none finds its memory closed."""
+        async with self.pipeline.lanes.held():
+            await self.memory.close()
+            self.memory = memory
+            await memory.open()
 
-    async def _change_web(self) -> None:
+    async def _change_web(self, old: Config) -> None:
+        """Serve as the new table says; when that fails, as the old one said."""
         if self.web is not None:
             await self.web.stop()
             self.web = None
         try:
             await self._serve()
-        except RoostError as error:
-            log.error("The web face is down: %s", error)
+        except (RoostError, OSError) as error:
+            log.error("The web face stays as it was: %s", error)
+            self.config = replace(self.config, web=old.web)
+            await self._serve()
 
     async def _change_channels(self, old: Config, new: Config) -> list[str]:
         names = sorted(old.channels.keys() | new.channels.keys())
@@ -296,3 +355,25 @@ class Bot:
 
 def differs(table: str, old: Config, new: Config) -> bool:
     return bool(getattr(old, table) != getattr(new, table))
+
+
+@contextlib.contextmanager
+def logged(trouble: str) -> Iterator[None]:
+    """Let nothing but cancellation end what goes on for ever."""
+    try:
+        yield
+    except Exception:
+        log.exception("%s", trouble)
+
+
+async def step(name: str, work: Coroutine[Any, Any, None], quiet: bool = False) -> None:
+    """Do one step of a stop. What hangs is left behind, also when it swallows its cancellation."""
+    task = asyncio.ensure_future(work)
+    _, late = await asyncio.wait([task], timeout=STEP_TIME)
+    if late:
+        task.cancel()
+        await asyncio.wait([task], timeout=1.0)
+        if not quiet:
+            log.warning("Stopping: '%s' took more than %g s and was left behind.", name, STEP_TIME)
+    elif not task.cancelled() and (error := task.exception()) is not None:
+        log.error("Stopping: '%s' failed.", name, exc_info=error)

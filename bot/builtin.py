@@ -23,9 +23,9 @@ def help_(bot: Bot, name: str = "") -> str:
 
 
 @command(immediate=True)
-def stop(bot: Bot, message: Message) -> str:
+async def stop(bot: Bot, message: Message) -> str:
     """Stop the answer I am giving."""
-    return "Stopped." if bot.pipeline.stop(message.place) else "I was not saying anything."
+    return "Stopped." if bot.pipeline.break_off(message.place) else "I was not saying anything."
 
 
 @command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import io
 import shlex
@@ -70,7 +71,7 @@ class Command:
             elif parameter.default is inspect.Parameter.empty:
                 raise UsageError(f"'{parameter.name}' is missing.")
         if rest:
-            raise UsageError(f"'{rest}' is too much.")
+            raise UsageError(f"'{shorten(rest)}' is too much.")
         injected = {"message": message, "bot": bot}
         return values | {name: injected[name] for name in INJECTED if name in self.signature.parameters}
 
@@ -80,7 +81,15 @@ class Command:
             arguments = self.bind(text, message, bot)
         except UsageError as error:
             return [Reply(f"{error} Write it like this: `{prefix}{self.usage}`")]
-        return [reply async for reply in replies(self.function(**arguments))]
+        return [reply async for reply in replies(await self._call(arguments))]
+
+    async def _call(self, arguments: dict[str, Any]) -> Any:
+        """Call it. A plain `def` runs in a thread, so that it may take its time without stopping everybody."""
+        if inspect.iscoroutinefunction(self.function) or inspect.isasyncgenfunction(self.function):
+            return self.function(**arguments)
+        if inspect.isgeneratorfunction(self.function):
+            return await asyncio.to_thread(lambda: list(self.function(**arguments)))
+        return await asyncio.to_thread(self.function, **arguments)
 
 
 @overload
@@ -99,12 +108,13 @@ def command(name: Any = None, /, *, aliases: Iterable[str] = (), immediate: bool
 
     `/hello Ann` answers "Hello, Ann!". Parameters named `message` and `bot` are filled in; the others are parsed
     by their hints (str, int, float, bool, Literal, and any of these or None); a last `str` takes the rest of the
-    line. Return a str, a Reply, None for silence, or yield several; `async def` works too.
+    line. Return a str, a Reply, None for silence, or yield several. A plain `def` runs in a thread and may take its
+    time; use `async def` to await things of the bot.
     """
 
     def mark(function: F) -> F:
-        called = name if isinstance(name, str) else function.__name__.strip("_").replace("_", "-")
-        one = Command(called, function, tuple(aliases), immediate, owner)
+        own = called(name if isinstance(name, str) else function.__name__)
+        one = Command(own, function, tuple(map(called, aliases)), immediate, owner)
         function.__roost_command__ = one  # type: ignore[attr-defined]
         return function
 
@@ -112,7 +122,7 @@ def command(name: Any = None, /, *, aliases: Iterable[str] = (), immediate: bool
 
 
 async def replies(answer: Any) -> AsyncIterator[Reply]:
-    """Read what a plugin's function returned: a text, a Reply, None, an awaitable or a generator of these."""
+    """Read what a plugin's function returned: a text, a Reply, None, several in a list, or these to be awaited."""
     if inspect.isawaitable(answer):
         answer = await answer
     if inspect.isasyncgen(answer):
@@ -120,9 +130,19 @@ async def replies(answer: Any) -> AsyncIterator[Reply]:
             if one is not None:
                 yield as_reply(one)
         return
-    for one in answer if inspect.isgenerator(answer) else [answer]:
+    for one in answer if inspect.isgenerator(answer) or isinstance(answer, list) else [answer]:
         if one is not None:
             yield as_reply(one)
+
+
+def shorten(text: str, limit: int = 80) -> str:
+    """What a person wrote, short enough to be quoted back."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def called(name: str) -> str:
+    """A command's name as it is looked up: platforms differ in what they allow."""
+    return name.strip("_").lower().replace("_", "-")
 
 
 def as_reply(answer: Any) -> Reply:
@@ -148,20 +168,20 @@ def convert(word: str, parameter: inspect.Parameter) -> Any:
         return hint(word) if hint in (int, float) else word
     except ValueError:
         kind = "whole number" if hint is int else "number"
-        raise UsageError(f"'{word}' is not a {kind} for '{parameter.name}'.") from None
+        raise UsageError(f"'{shorten(word)}' is not a {kind} for '{parameter.name}'.") from None
 
 
 def _choose(word: str, name: str, choices: tuple[Any, ...]) -> Any:
     for choice in choices:
         if str(choice).lower() == word.lower():
             return choice
-    raise UsageError(f"'{word}' is not one of {', '.join(map(str, choices))} for '{name}'.")
+    raise UsageError(f"'{shorten(word)}' is not one of {', '.join(map(str, choices))} for '{name}'.")
 
 
 def _truth(word: str, name: str) -> bool:
     if word.lower() in YES | NO:
         return word.lower() in YES
-    raise UsageError(f"'{word}' is neither yes nor no for '{name}'.")
+    raise UsageError(f"'{shorten(word)}' is neither yes nor no for '{name}'.")
 
 
 def _plain(hint: Any) -> Any:

@@ -13,8 +13,10 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -84,7 +86,7 @@ def plugin_settings(path: Path) -> tuple[Path, list[str]]:
 def read_toml(path: Path) -> Table:
     """The file's tables. Raises ConfigError when it is missing or not TOML."""
     try:
-        return tomllib.loads(path.read_bytes().decode())
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"There is no '{path}'. Name another file with --config FILE.") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -107,6 +109,7 @@ class Reader:
         for name in data.keys() - set(TABLES):
             self._say(f"There is no table [{name}].{did_you_mean(name, TABLES)}")
         core = {name: self._table(name, data.get(name, {}), cls) for name, cls in CORE.items()}
+        self._check_timezone(core["bot"])
         plugins, plugin_tables = self._plugins(data.get("plugins", {}))
         brain_class, brain = self._chosen("brain", data.get("brain", {}), self.registry.brains, BrainConfig)
         memory_class, memory = self._chosen("memory", data.get("memory", {}), self.registry.memories, MemoryConfig)
@@ -125,6 +128,12 @@ class Reader:
             plugin_tables=plugin_tables,
             problems=tuple(self.problems),
         )
+
+    def _check_timezone(self, bot: BotTable | None) -> None:
+        try:
+            ZoneInfo(bot.timezone if bot and bot.timezone else "UTC")
+        except (KeyError, ValueError):
+            self._say(f"[bot] timezone = {show(bot.timezone if bot else '')} is not one. Write 'Europe/Amsterdam'.")
 
     def _say(self, sentence: str) -> None:
         self.problems.append(f"{self.path.name}: {sentence}")
@@ -193,28 +202,45 @@ class Reader:
         known = {one.name: one for one in fields(cls)}  # type: ignore[arg-type]
         hints = typing.get_type_hints(cls)
         values = {}
+        before = len(self.problems)
         for name, value in self._override(where, table).items():
             if name in known:
                 values[name] = self._value(where, known[name], hints[name], value)
             elif not isinstance(value, Given):
-                self._say(f"[{where}] has no key '{name}' (value {show(value)}).{did_you_mean(name, known)}")
+                self._say(f"[{where}] has no key '{name}' ({self._shown(value, known)}).{did_you_mean(name, known)}")
+            elif near := get_close_matches(name, known, 1, 0.8):
+                self._say(
+                    f"{prefix(where)}{name.upper()} in the environment: [{where}] has no key '{name}'. "
+                    f"Did you mean '{near[0]}'?"
+                )
         missing = [one for one in known.values() if one.name not in values and required(one)]
         for one in missing:
             self._say(
                 f"[{where}] has no '{one.name}'. {one.metadata.get('help', '')} "
                 f"Or set {prefix(where)}{one.name.upper()} in the environment."
             )
-        return None if missing or None in values.values() else cls(**values)  # type: ignore[return-value]
+        return cls(**values) if len(self.problems) == before else None  # type: ignore[return-value]
+
+    def _shown(self, value: Any, known: Mapping[str, Field[Any]]) -> str:
+        """The value of a key that does not exist: it may be a secret whose name was mistyped."""
+        secret = isinstance(value, str) and any(one.metadata.get("secret") for one in known.values())
+        return "value hidden" if secret else f"value {show(value)}"
 
     def _value(self, where: str, one: Field[Any], hint: Any, value: Any) -> Any:
         given = isinstance(value, Given)
         try:
-            return msgspec.convert(split_list(value, hint) if given else value, hint, strict=not given)
+            found = msgspec.convert(split_list(value, hint) if given else value, hint, strict=not given)
         except msgspec.ValidationError:
-            shown = "(hidden)" if one.metadata.get("secret") else show(value)
-            source = f" (from {prefix(where)}{one.name.upper()})" if given else ""
-            self._say(f"[{where}] {one.name} = {shown}{source} is not {noun(hint)}. {one.metadata.get('help', '')}")
+            self._refuse(where, one, value, noun(hint))
             return None
+        if not within(found, one.metadata.get("least"), one.metadata.get("most")):
+            self._refuse(where, one, value, bounds(one))
+        return found
+
+    def _refuse(self, where: str, one: Field[Any], value: Any, wanted: str) -> None:
+        shown = "(hidden)" if one.metadata.get("secret") else show(value)
+        source = f" (from {prefix(where)}{one.name.upper()})" if isinstance(value, Given) else ""
+        self._say(f"[{where}] {one.name} = {shown}{source} is not {wanted}. {one.metadata.get('help', '')}")
 
 
 class Given(str):
@@ -224,6 +250,18 @@ class Given(str):
 def prefix(where: str) -> str:
     """What the environment's names for a table's keys begin with: ROOST_CHANNELS_TELEGRAM_."""
     return "ROOST_" + re.sub(r"[^A-Za-z0-9]", "_", where).upper() + "_"
+
+
+def within(value: Any, least: float | None, most: float | None) -> bool:
+    size = len(value) if isinstance(value, str) else value
+    return value is None or ((least is None or size >= least) and (most is None or size <= most))
+
+
+def bounds(one: Field[Any]) -> str:
+    """What a bounded key wants, in words."""
+    least, most = one.metadata.get("least"), one.metadata.get("most")
+    said = f"at least {least:g}" if least is not None else ""
+    return f"{said} and at most {most:g}".removeprefix(" and ") if most is not None else said
 
 
 def required(one: Field[Any]) -> bool:
@@ -294,6 +332,9 @@ def key_schema(one: Field[Any], hint: Any) -> Table:
     described = {**msgspec.json.schema(hint), "description": one.metadata.get("help", "")}
     if one.default is not MISSING:
         described["default"] = one.default
+    limits = {"minimum": one.metadata.get("least"), "maximum": one.metadata.get("most")}
+    if described.get("type") in ("integer", "number"):
+        described |= {name: limit for name, limit in limits.items() if limit is not None}
     return described
 
 

@@ -102,10 +102,10 @@ class ChannelConfig:
     )
     busy_in: dict[str, Busy] = key(factory=dict, help='The same for single chats, by id: { "42" = "collect" }.')
     rate: float | None = key(
-        None, help="Messages a second for the whole account; 0 for no limit, the platform's own when absent."
+        None, help="Messages a second for the whole account; 0 for no limit, the platform's own when absent.", least=0
     )
     place_rate: float | None = key(
-        None, help="Messages a second in one chat; 0 for no limit, the platform's own when absent."
+        None, help="Messages a second in one chat; 0 for no limit, the platform's own when absent.", least=0
     )
 
 
@@ -231,10 +231,12 @@ class BrainConfig:
 
     use: str = key("llamacpp", help="The engine: llamacpp, openai or echo.")
     model: str = key("", help="A model's name, file or address; the engine's default when absent.")
-    max_tokens: int = key(512, help="The longest answer, in tokens.")
-    context: int = key(4096, help="Tokens a prompt and its answer may have together.")
-    temperature: float = key(0.2, help="0 gives the likeliest answer, 1 a varied one.")
-    timeout: float = key(300.0, help="Seconds an answer may take before it becomes an error notice.")
+    max_tokens: int = key(512, help="The longest answer, in tokens.", least=1)
+    context: int = key(4096, help="Tokens a prompt and its answer may have together.", least=256)
+    temperature: float = key(0.2, help="0 gives the likeliest answer, 1 a varied one.", least=0, most=2)
+    timeout: float = key(
+        300.0, help="Seconds an answer may take, waiting included, before it becomes an error notice.", least=0.01
+    )
 
 
 Progress = Callable[[int, int], None]

@@ -22,10 +22,6 @@ class Dispatcher:
         self.plugins = plugins
         self.time_limit = time_limit
 
-    def heard(self, hook: str) -> bool:
-        """Whether any plugin has this hook: asking is cheaper than calling."""
-        return bool(getattr(self.plugins.hook, hook).get_hookimpls())
-
     async def each(self, hook: str, **values: Any) -> AsyncIterator[Any]:
         """What each plugin answers, in order; a plugin that fails or takes too long answers nothing."""
         # pluggy keeps the last registered last and calls it first; here the first registered goes first.
@@ -46,13 +42,23 @@ class Dispatcher:
         return None
 
     async def _call(self, hook: str, implementation: Any, values: dict[str, Any]) -> Any:
+        limit = asyncio.timeout(self.time_limit)
         try:
-            async with asyncio.timeout(self.time_limit):
+            async with limit:
                 answer = implementation.function(*(values[name] for name in implementation.argnames))
                 return await answer if inspect.isawaitable(answer) else answer
-        except TimeoutError:
-            plugin = implementation.plugin_name
-            log.error("The plugin '%s' took more than %g s in %s and was cut off.", plugin, self.time_limit, hook)
-        except Exception:
-            log.exception("The plugin '%s' failed in %s.", implementation.plugin_name, hook)
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                raise
+            if limit.expired():
+                plugin = implementation.plugin_name
+                log.error("The plugin '%s' took more than %g s in %s and was cut off.", plugin, self.time_limit, hook)
+            else:
+                log.error("The plugin '%s' failed in %s.", implementation.plugin_name, hook, exc_info=error)
         return None
+
+
+def is_cancelled() -> bool:
+    """Whether somebody cancelled the running task, rather than something it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -10,7 +10,7 @@ import contextlib
 import logging
 
 from roost.contracts import Channel
-from roost.errors import ChannelError, MaybeSent
+from roost.errors import ChannelError, NotSent, Undeliverable
 from roost.journal import Journal
 from roost.split import split
 from roost.values import Message, Reply, Sent
@@ -30,6 +30,7 @@ class Draft:
         self.place = message.place
         self.sent = earlier if earlier and earlier.ids else None
         self.unsure = earlier is not None and not earlier.ids
+        self._leaving = False
         self._ticket = message.ticket
         self._seq = seq
         self._journal = journal
@@ -55,16 +56,22 @@ class Draft:
         self._changed.set()
 
     async def close(self) -> Sent | None:
-        """Stop, and return the preview that is on the screen, if there is one."""
+        """Stop, and return the preview that is on the screen, if there is one. Closing again is harmless."""
         self._timer.cancel()
-        if not self._tasks:
-            return self.sent
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._putting.acquire(), LAST_PREVIEW)
+        if self._tasks:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._putting.acquire(), LAST_PREVIEW)
+            self.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._tasks.clear()
+        self.unsure = self.unsure or (self._leaving and self.sent is None)
+        return self.sent
+
+    def cancel(self) -> None:
+        """Stop at once."""
+        self._timer.cancel()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        return self.sent
 
     async def _type(self) -> None:
         while self.sent is None:
@@ -84,9 +91,6 @@ class Draft:
                 async with self._putting:
                     await self._put(self._first_part())
                 await asyncio.sleep(interval)
-        except MaybeSent as error:
-            self.unsure = self.sent is None
-            log.debug("The preview in %s ended: %s", self.place, error)
         except Exception as error:
             log.debug("The preview in %s ended: %s", self.place, error)
 
@@ -102,8 +106,17 @@ class Draft:
         reply = Reply(text, ticket=self._ticket)
         if self.sent is None:
             await self._journal.preview(self._seq, Sent(self.place))
-            self.sent = await self.channel.send(self.place, reply)
+            self.sent = await self._first(reply)
             await self._journal.preview(self._seq, self.sent)
         else:
             await self.channel.edit(self.sent, reply)
         self._painted = text
+
+    async def _first(self, reply: Reply) -> Sent:
+        """Send the preview. Unless it surely was not delivered, it may be on the screen."""
+        self._leaving = True
+        try:
+            return await self.channel.send(self.place, reply)
+        except (NotSent, Undeliverable):
+            self._leaving = False
+            raise

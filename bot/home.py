@@ -8,14 +8,17 @@ from pathlib import Path
 
 import platformdirs
 
-from roost.errors import RoostError
+from roost.errors import RoostError, StoreError
 
 
 def data_folder() -> Path:
     """ROOST_HOME, or the place the system has for a user's application data. Created private when missing."""
     given = os.environ.get("ROOST_HOME")
     folder = Path(given).expanduser() if given else platformdirs.user_data_path("roost", appauthor=False)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"The data folder '{folder}' cannot be made: {error}. Set ROOST_HOME to another.") from error
     return folder
 
 
@@ -31,11 +34,15 @@ class Lock:
 
     def take(self) -> None:
         """Raises RoostError when another process has it."""
-        db = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
+        db = None
         try:
+            db = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
             db.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
-            db.close()
+            if db is not None:
+                db.close()
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise StoreError(f"The data folder '{self.path.parent}' cannot be used: {error}.") from error
             raise RoostError(
                 f"Another Roost uses the data folder '{self.path.parent}'. "
                 "Stop it, or set ROOST_HOME to another folder."
@@ -53,6 +60,8 @@ def in_use(folder: Path) -> bool:
     lock = Lock(folder)
     try:
         lock.take()
+    except StoreError:
+        raise
     except RoostError:
         return True
     lock.free()

@@ -7,7 +7,11 @@ import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, TypeVar
+from zoneinfo import ZoneInfo
+
+from roost.errors import PluginError
 
 if TYPE_CHECKING:
     from roost.bot import Bot
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 log = logging.getLogger("roost.jobs")
 
+DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 MISFIRE_GRACE = 3600  # seconds: a run missed while the machine slept is made up for within the hour, once
 
 
@@ -27,6 +32,38 @@ class Job:
     cron: str = ""
     every: float = 0.0
     plugin: str = ""
+
+    def check(self) -> None:
+        """Raises PluginError when its times cannot be read."""
+        try:
+            self.trigger()
+        except ValueError as error:
+            problem = f"The job '{self.name}' has cron = '{self.cron}', which is no crontab line: {error}."
+            raise PluginError(problem) from error
+
+    def trigger(self, timezone: tzinfo | None = None) -> Any:
+        """When it runs, as APScheduler puts it."""
+        from apscheduler.triggers.cron import CronTrigger
+        from apscheduler.triggers.interval import IntervalTrigger
+
+        if self.cron:
+            return CronTrigger.from_crontab(named_days(self.cron), timezone)
+        return IntervalTrigger(seconds=self.every, timezone=timezone)
+
+
+def named_days(cron: str) -> str:
+    """A crontab line with its weekdays by name: crontab counts from Sunday, APScheduler from Monday."""
+    *others, days = cron.split() if cron.split() else [""]
+    return " ".join([*others, ",".join(_day_names(part) for part in days.split(","))])
+
+
+def _day_names(part: str) -> str:
+    span, _, step = part.partition("/")
+    first, _, last = span.partition("-")
+    if not first.isdigit() or (last and not last.isdigit()):
+        return part
+    numbers = range(int(first), int(last or (6 if step else first)) + 1, int(step or 1))
+    return ",".join(DAYS[number % 7] for number in numbers)
 
 
 def job(*, cron: str = "", every: float = 0.0) -> Callable[[F], F]:
@@ -56,25 +93,18 @@ class Schedule:
             return
         from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-        self._scheduler = AsyncIOScheduler(
-            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": MISFIRE_GRACE}
-        )
+        timezone = ZoneInfo(self.bot.config.bot.timezone) if self.bot.config.bot.timezone else None
+        settings = {"coalesce": True, "max_instances": 1, "misfire_grace_time": MISFIRE_GRACE}
+        scheduler = AsyncIOScheduler(job_defaults=settings, **({"timezone": timezone} if timezone else {}))
         for name, one in jobs.items():
-            self._scheduler.add_job(self._run, self._trigger(one), args=(one,), id=name)
-        self._scheduler.start()
+            scheduler.add_job(self._run, one.trigger(timezone), args=(one,), id=name)
+        scheduler.start()
+        self._scheduler = scheduler
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         if self._scheduler is not None:
             self._scheduler.shutdown(wait=False)
             self._scheduler = None
-
-    def _trigger(self, one: Job) -> Any:
-        from apscheduler.triggers.cron import CronTrigger
-        from apscheduler.triggers.interval import IntervalTrigger
-
-        if one.cron:
-            return CronTrigger.from_crontab(one.cron)
-        return IntervalTrigger(seconds=one.every)
 
     async def _run(self, one: Job) -> None:
         arguments = {"bot": self.bot} if "bot" in inspect.signature(one.function).parameters else {}
@@ -83,6 +113,6 @@ class Schedule:
                 await one.function(**arguments)
             else:
                 await asyncio.to_thread(one.function, **arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             log.exception("The job '%s' of plugin '%s' failed.", one.name, one.plugin)
             await self.bot.dispatch.all("on_error", bot=self.bot, error=error, message=None)

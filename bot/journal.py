@@ -9,7 +9,9 @@ One SQLite file in WAL mode, written by one thread. Every method returns only af
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import logging
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -21,11 +23,16 @@ import msgspec
 
 from roost.contracts import Said
 from roost.errors import StoreError
-from roost.values import Event, Message, Place, Reply, Sent
+from roost.values import Attachment, Event, Message, Place, PlaceKind, Reply, Sent
 from roost.writer import Operation, Writer
 
 T = TypeVar("T")
+log = logging.getLogger("roost.journal")
+
 Outcome = Literal["reply", "notice", "silent"]
+
+CHECKPOINT_TRIES = 50
+PRUNED = 1000  # rows dropped in one transaction
 
 MIGRATIONS = (
     """
@@ -48,6 +55,7 @@ MIGRATIONS = (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         seq INTEGER,
         place TEXT NOT NULL,
+        kind TEXT NOT NULL,
         at REAL NOT NULL,
         body BLOB NOT NULL,
         state TEXT NOT NULL DEFAULT 'waiting',
@@ -76,7 +84,7 @@ class Part:
     """One row of the outbox: a message that fits its channel.
 
     `draft` is a preview already on the screen, to be edited into this part instead of sending it. `unsure`
-    says that an earlier try may have been delivered; `leaving` that the row already says `sending`.
+    says that an earlier try may have been delivered. `due` is when it may be tried again, in seconds since the epoch.
     """
 
     id: int
@@ -86,7 +94,7 @@ class Part:
     unsure: bool = False
     tries: int = 0
     at: float = 0.0
-    leaving: bool = False
+    due: float = 0.0
 
     @property
     def key(self) -> str:
@@ -135,10 +143,20 @@ class Journal:
 
         A preview without ids was being sent when the process died: it may be there or not.
         """
-        sql = "SELECT seq, kind, body, draft FROM inbox WHERE outcome IS NULL ORDER BY seq"
-        rows = await self._do(lambda db: db.execute(sql).fetchall())
-        items = ((seq, _item(kind, body), draft) for seq, kind, body, draft in rows)
-        return [(seq, item, _sent(item.place, draft)) for seq, item, draft in items]
+
+        def read(db: sqlite3.Connection) -> list[tuple[int, Message | Event, Sent | None]]:
+            rows = db.execute("SELECT seq, kind, body, draft FROM inbox WHERE outcome IS NULL ORDER BY seq").fetchall()
+            items = []
+            for seq, kind, body, draft in rows:
+                try:
+                    item = _item(kind, body)
+                    items.append((seq, item, _sent(item.place, draft)))
+                except (msgspec.MsgspecError, ValueError) as error:
+                    log.error("Message %d in the journal cannot be read and stays without an answer: %s", seq, error)
+                    db.execute("UPDATE inbox SET outcome = 'silent', reason = 'unreadable' WHERE seq = ?", (seq,))
+            return items
+
+        return await self._do(read)
 
     async def preview(self, seq: int, sent: Sent) -> None:
         """Write down the preview of this message's answer: without ids before it leaves, with them after."""
@@ -152,7 +170,6 @@ class Journal:
         replies: Sequence[tuple[Place, Reply]],
         reason: str = "",
         draft: Sent | None = None,
-        leaving: bool = False,
         unsure: bool = False,
         collected: Sequence[int] = (),
     ) -> list[Part]:
@@ -160,15 +177,14 @@ class Journal:
 
         `collected` are messages that this reply answers as well: they end in silence, which says so.
 
-        `draft` is the preview that the first part replaces. `leaving` says that the first part is sent at
-        once, which saves the separate `sending`; `unsure` that a preview of it may be on the screen already.
+        `draft` is the preview that the first part replaces; `unsure` says that one may be on the screen already.
         """
 
         def end(db: sqlite3.Connection) -> list[Part]:
             sql = "UPDATE inbox SET outcome = ?, reason = ? WHERE seq = ?"
             db.execute(sql, (outcome, reason, seq))
             db.executemany(sql, [("silent", f"answered with {seq}", other) for other in collected])
-            return _write_parts(db, seq, replies, draft, leaving, unsure)
+            return _write_parts(db, seq, replies, draft, unsure)
 
         return await self._do(end)
 
@@ -184,7 +200,7 @@ class Journal:
         def read(db: sqlite3.Connection) -> list[Part]:
             db.execute("UPDATE outbox SET unsure = 1, state = 'waiting' WHERE state = 'sending'")
             db.execute("UPDATE outbox SET state = 'waiting' WHERE state = 'revived'")
-            return [_part(row) for row in db.execute(f"{PARTS} WHERE state = 'waiting' ORDER BY id")]
+            return _read_parts(db, "waiting")
 
         return await self._do(read)
 
@@ -192,10 +208,10 @@ class Journal:
         """Dead letters that a person wants sent again."""
 
         def read(db: sqlite3.Connection) -> list[Part]:
-            rows = db.execute(f"{PARTS} WHERE state = 'revived' ORDER BY id").fetchall()
-            if rows:
+            parts = _read_parts(db, "revived")
+            if parts:
                 db.execute("UPDATE outbox SET state = 'waiting' WHERE state = 'revived'")
-            return [_part(row) for row in rows]
+            return parts
 
         return await self._do(read)
 
@@ -204,9 +220,13 @@ class Journal:
         await self._do(lambda db: db.execute("UPDATE outbox SET state = 'sending' WHERE id = ?", (part.id,)))
 
     async def sent(self, part: Part, sent: Sent) -> None:
+        """Write down that a part has arrived. Its files are not kept, only what they were."""
         ids = msgspec.json.encode(sent.ids).decode()
         sql = "UPDATE outbox SET state = 'sent', sent = ?, error = '' WHERE id = ?"
         await self._do(lambda db: db.execute(sql, (ids, part.id)))
+        if any(one.data for one in part.reply.attachments):
+            light = encode_reply(replace(part.reply, attachments=tuple(map(_emptied, part.reply.attachments))))
+            await self._do(lambda db: db.execute("UPDATE outbox SET body = ? WHERE id = ?", (light, part.id)))
 
     async def put_off(self, part: Part, due: float, error: str) -> None:
         """Write down that a part will be tried again at `due`, and what went wrong."""
@@ -257,28 +277,35 @@ class Journal:
         key = str(place)
 
         def erase(db: sqlite3.Connection) -> None:
-            db.execute("UPDATE inbox SET body = '' WHERE place = ? AND outcome IS NOT NULL", (key,))
+            db.execute(
+                "UPDATE inbox SET body = '', reason = 'forgotten' WHERE place = ? AND outcome IS NOT NULL", (key,)
+            )
             db.execute("DELETE FROM outbox WHERE place = ? AND state IN ('sent', 'dead', 'dropped')", (key,))
 
         await self._do(erase)
-        # The write-ahead log still holds what was erased: fold it in and cut it off.
-        await self._do(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall(), alone=True)
+        # The write-ahead log still holds what was erased: fold it in and cut it off, once nobody reads it.
+        for _ in range(CHECKPOINT_TRIES):
+            busy = await self._do(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0], alone=True)
+            if not busy:
+                return
+            await asyncio.sleep(0.1)
+        log.warning("Another program reads the journal, so what was erased stays in '%s-wal' for now.", self.path)
 
     async def prune(self, days: float) -> int:
-        """Drop what ended more than `days` ago; returns the number of rows."""
-        before = time.time() - days * 86400
+        """Drop what ended more than `days` ago; returns the number of rows. In small steps, to hold nobody up."""
+        before, rows = time.time() - days * 86400, 0
+        for table, ended in (("inbox", "outcome IS NOT NULL"), ("outbox", "state IN ('sent', 'dropped')")):
+            dropped = PRUNED
+            while dropped == PRUNED:
+                sql = f"SELECT rowid FROM {table} WHERE {ended} AND at < {before} LIMIT {PRUNED}"
+                sql = f"DELETE FROM {table} WHERE rowid IN ({sql})"
+                dropped = await self._do(functools.partial(_changed, sql))
+                rows += dropped
+        return rows
 
-        def drop(db: sqlite3.Connection) -> int:
-            rows = db.execute("DELETE FROM inbox WHERE outcome IS NOT NULL AND at < ?", (before,)).rowcount
-            return (
-                rows
-                + db.execute("DELETE FROM outbox WHERE state IN ('sent', 'dropped') AND at < ?", (before,)).rowcount
-            )
 
-        return await self._do(drop)
-
-
-PARTS = "SELECT id, place, body, draft, unsure, tries, at FROM outbox"
+def _changed(sql: str, db: sqlite3.Connection) -> int:
+    return db.execute(sql).rowcount
 
 
 def connect(path: Path, synchronous: str = "full") -> sqlite3.Connection:
@@ -287,7 +314,8 @@ def connect(path: Path, synchronous: str = "full") -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA synchronous = {'FULL' if synchronous == 'full' else 'NORMAL'}")
-    db.execute("PRAGMA busy_timeout = 5000")
+    db.execute("PRAGMA fullfsync = ON")  # on macOS an fsync alone leaves data in the drive's cache
+    db.execute("PRAGMA busy_timeout = 1000")
     db.execute("PRAGMA secure_delete = ON")
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > len(MIGRATIONS):
@@ -306,27 +334,41 @@ def identity(item: Message | Event) -> str:
 
 
 def encode(item: Message | Event) -> bytes:
-    """JSON without what lives in this process only; text that is not valid Unicode is mended first."""
+    """JSON. Raises UnicodeEncodeError for text that `mend` can mend."""
+    return msgspec.json.encode(bare(item))
+
+
+def bare(item: Message | Event) -> Message | Event:
+    """An item without what lives in this process only."""
     item = replace(item, raw=None)
     if isinstance(item, Message) and item.attachments:
-        item = replace(item, attachments=tuple(replace(one, open=None) for one in item.attachments))
-    return msgspec.json.encode(item)
+        return replace(item, attachments=tuple(replace(one, open=None) for one in item.attachments))
+    return item
 
 
 def mend(item: Message | Event) -> Message | Event:
     """Replace what is not valid Unicode (lone surrogates) in every text of an item."""
-    tree = msgspec.to_builtins(replace(item, raw=None))
+    tree = msgspec.to_builtins(bare(item))
     return msgspec.convert(_mend_tree(tree), type=type(item))
+
+
+def sound(text: str) -> str:
+    """The text with what is not valid Unicode replaced."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _mend_tree(tree: Any) -> Any:
     if isinstance(tree, str):
-        return tree.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return sound(tree)
     if isinstance(tree, dict):
         return {name: _mend_tree(value) for name, value in tree.items()}
     if isinstance(tree, list | tuple):
         return [_mend_tree(value) for value in tree]
     return tree
+
+
+def _emptied(attachment: Attachment) -> Attachment:
+    return replace(attachment, data=None, open=None)
 
 
 def key_of(id: int, at: float) -> str:
@@ -349,20 +391,19 @@ def _write_parts(
     seq: int | None,
     replies: Sequence[tuple[Place, Reply]],
     draft: Sent | None = None,
-    leaving: bool = False,
     unsure: bool = False,
 ) -> list[Part]:
     """Write a row for each reply; what is said of the draft holds for the first."""
     now = time.time()
     parts: list[Part] = []
     for place, reply in replies:
-        preview = draft if draft and draft.place == place else None
+        preview = draft if draft and draft.ids and draft.place == place else None
         ids = msgspec.json.encode(preview.ids).decode() if preview else ""
-        row = (seq, str(place), now, encode_reply(reply), ids, "sending" if leaving else "waiting", unsure)
-        sql = "INSERT INTO outbox (seq, place, at, body, draft, state, unsure) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        row = (seq, str(place), place.kind, now, encode_reply(reply), ids, unsure)
+        sql = "INSERT INTO outbox (seq, place, kind, at, body, draft, unsure) VALUES (?, ?, ?, ?, ?, ?, ?)"
         id = db.execute(sql, row).lastrowid or 0
-        parts.append(Part(id, place, reply, preview, unsure, at=now, leaving=leaving))
-        draft, leaving, unsure = None, False, False
+        parts.append(Part(id, place, reply, preview, unsure, at=now))
+        draft, unsure = None, False
     return parts
 
 
@@ -376,11 +417,25 @@ def _sent(place: Place, ids: str) -> Sent | None:
     return Sent(place, tuple(msgspec.json.decode(ids))) if ids else None
 
 
-def _part(row: tuple[Any, ...]) -> Part:
-    id, place_text, body, draft, unsure, tries, at = row
-    place = Place.parse(place_text)
+def _read_parts(db: sqlite3.Connection, state: str) -> list[Part]:
+    """The parts in a state, oldest first. One that cannot be read becomes a dead letter."""
+    sql = "SELECT id, place, kind, body, draft, unsure, tries, at, due FROM outbox WHERE state = ? ORDER BY id"
+    parts = []
+    for row in db.execute(sql, (state,)).fetchall():
+        try:
+            parts.append(_part(*row))
+        except (msgspec.MsgspecError, ValueError) as error:
+            log.error("Part %d in the journal cannot be read and becomes a dead letter: %s", row[0], error)
+            db.execute("UPDATE outbox SET state = 'dead', error = 'unreadable' WHERE id = ?", (row[0],))
+    return parts
+
+
+def _part(
+    id: int, name: str, kind: PlaceKind, body: bytes, draft: str, unsure: int, tries: int, at: float, due: float
+) -> Part:
+    place = replace(Place.parse(name), kind=kind)
     reply = msgspec.json.decode(body, type=Reply)
-    return Part(id, place, reply, _sent(place, draft), bool(unsure), tries, at)
+    return Part(id, place, reply, _sent(place, draft), bool(unsure), tries, at, due)
 
 
 def _said_by_person(row: tuple[float, bytes]) -> tuple[float, Said]:

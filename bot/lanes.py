@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+log = logging.getLogger("roost")
 
 
 class Lanes(Generic[T]):
     """Work queued by key. A lane exists only while it has work.
 
-    `work` is called with one item at a time of each key; what it raises is its own business to report, so it
-    must not raise except for cancellation.
+    `work` is called with one item at a time of each key. What it raises is logged, and the lane goes on.
     """
 
     def __init__(self, work: Callable[[T], Awaitable[None]]) -> None:
@@ -22,6 +24,8 @@ class Lanes(Generic[T]):
         self._queues: dict[str, deque[T]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._steps: dict[str, asyncio.Task[None]] = {}
+        self._open = asyncio.Event()
+        self._open.set()
 
     def put(self, key: str, item: T) -> None:
         """Queue an item behind the others of its key."""
@@ -38,9 +42,21 @@ class Lanes(Generic[T]):
     def busy(self, key: str) -> bool:
         return key in self._queues
 
-    def waiting(self, key: str) -> deque[T]:
-        """What waits in a lane, the next first. Taking something out takes it out of the lane."""
-        return self._queues.get(key, deque())
+    def take_next(self, key: str, fits: Callable[[T], bool]) -> T | None:
+        """Take out what is next in a lane, if it fits."""
+        queue = self._queues.get(key)
+        return queue.popleft() if queue and fits(queue[0]) else None
+
+    @contextlib.asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Let what runs come to its end and begin nothing new meanwhile."""
+        self._open.clear()
+        try:
+            while self._steps:
+                await asyncio.wait(list(self._steps.values()))
+            yield
+        finally:
+            self._open.set()
 
     def interrupt(self, key: str) -> bool:
         """Cancel what runs now in a lane; the next item goes on. False when nothing ran."""
@@ -69,6 +85,7 @@ class Lanes(Generic[T]):
 
     async def _step(self, key: str, item: T) -> None:
         """Run one item as a task of its own, so that it can be interrupted without ending the lane."""
+        await self._open.wait()
         step = self._steps[key] = asyncio.ensure_future(self._work(item))
         try:
             await asyncio.wait([step])
@@ -79,4 +96,4 @@ class Lanes(Generic[T]):
         finally:
             del self._steps[key]
         if not step.cancelled() and (error := step.exception()) is not None:
-            raise error
+            log.error("An item in the lane '%s' failed.", key, exc_info=error)

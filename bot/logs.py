@@ -18,7 +18,9 @@ class Redaction(logging.Formatter):
         self.secrets: tuple[str, ...] = ()
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        return self.redact(super().format(record))
+
+    def redact(self, text: str) -> str:
         for secret in self.secrets:
             text = text.replace(secret, HIDDEN)
         return text
@@ -38,3 +40,8 @@ def begin(level: str) -> None:
 def hide(secrets: Iterable[str]) -> None:
     """Keep these values out of the log from now on, longest first so that no rest of one stays behind."""
     _redaction.secrets = tuple(sorted({*_redaction.secrets, *secrets}, key=len, reverse=True))
+
+
+def redact(text: str) -> str:
+    """The text without the secrets that are known."""
+    return _redaction.redact(text)

@@ -21,13 +21,14 @@ from roost.contracts import Channel, ChannelConfig, Limits
 from roost.errors import LoginFailed, NotSent, Undeliverable
 from roost.journal import Journal, Part
 from roost.lanes import Lanes
+from roost.logs import redact
 from roost.values import Place, Sent
 
 log = logging.getLogger("roost.outbox")
 
 LONGEST_PAUSE = 60.0  # seconds between two tries
 UNSURE_TRIES = 5  # tries of a part whose outcome stays unknown
-PATIENCE = 86_400.0  # seconds after which a part that could not be sent becomes a dead letter
+PATIENCE = 1_500  # tries, about a day of them, after which a part becomes a dead letter; clocks may jump
 
 
 class Bucket:
@@ -87,16 +88,12 @@ class Outbox:
         for part in parts:
             self._lanes.put(str(part.place), part)
 
-    def ready(self, place: Place) -> bool:
-        """Whether a part for this place would leave at once."""
-        return not self._lanes.busy(str(place)) and self._channel(place.channel) is not None
-
     def limits(self, channel: Channel) -> Limits:
         """A channel's limits, less the room that the mark of a repetition may need."""
         limits = channel.limits
         if limits.idempotent:
             return limits
-        return replace(limits, max_text=max(1, limits.max_text - len(self._mark.encode())))
+        return replace(limits, max_text=max(1, limits.max_text - 2 * len(self._mark.encode()) - 1))
 
     def wake(self) -> None:
         """Tell that a channel has come up."""
@@ -117,13 +114,16 @@ class Outbox:
 
     async def _deliver(self, part: Part) -> None:
         """Bring one part to an end: sent or dead."""
+        if part.due > time.time():
+            with self._parking():
+                await asyncio.sleep(part.due - time.time())
         while True:
             channel = await self._running(part.place.channel)
             await self._pace(channel).wait(part.place)
+            if self._channel(part.place.channel) is not channel:
+                continue  # it went away while we waited
             try:
-                if not part.leaving:
-                    await self._journal.sending(part)
-                part.leaving = False
+                await self._journal.sending(part)
                 sent = await self._send(channel, part)
             except Exception as error:
                 pause = await self._failed(part, error)
@@ -158,7 +158,7 @@ class Outbox:
     async def _send(self, channel: Channel, part: Part) -> Sent:
         reply = replace(part.reply, key=part.key)
         if part.unsure and not channel.limits.idempotent:
-            reply = replace(reply, text=self._mark + reply.text)
+            reply = replace(reply, text=f"{self._mark}\n{reply.text}")  # a line of its own, before whatever begins
         if part.draft is not None:
             try:
                 await channel.edit(part.draft, reply)
@@ -176,14 +176,14 @@ class Outbox:
         part.unsure = part.unsure or (not known and part.draft is None)
         if isinstance(error, Undeliverable) or self._tired(part, known):
             log.warning("A message to %s became a dead letter: %s", part.place, error)
-            await self._journal.bury(part, str(error))
+            await self._journal.bury(part, redact(str(error)))
             return None
         asked = error.retry_after if isinstance(error, NotSent) else None
         pause = asked if asked is not None else min(LONGEST_PAUSE, 2.0 ** min(part.tries, 8) / 4)
         pause += random.uniform(0, pause / 4)
         log.info("A message to %s was not delivered (try %d): %s", part.place, part.tries, error)
-        await self._journal.put_off(part, time.time() + pause, str(error))
+        await self._journal.put_off(part, time.time() + pause, redact(str(error)))
         return pause
 
     def _tired(self, part: Part, known: bool) -> bool:
-        return (not known and part.tries >= UNSURE_TRIES) or time.time() - part.at > PATIENCE
+        return part.tries >= (PATIENCE if known else UNSURE_TRIES)

@@ -17,11 +17,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from roost.commands import Command, replies
-from roost.contracts import Busy, ChannelConfig, Limits, Turn
-from roost.degrade import choose, fit
+from roost.commands import Command, replies, shorten
+from roost.commands import called as command_name
+from roost.contracts import Brain, Busy, ChannelConfig, Turn
+from roost.degrade import choose
+from roost.dispatch import is_cancelled
 from roost.draft import Draft
-from roost.errors import RoostError
+from roost.errors import RoostError, StoreError
 from roost.journal import Outcome, mend
 from roost.lanes import Lanes
 from roost.prompt import build, turn_text
@@ -75,6 +77,7 @@ class Pipeline:
         self.bot = bot
         self.lanes: Lanes[Accepted] = Lanes(self._work)
         self.closed = False
+        self._accepting: set[asyncio.Future[bool]] = set()
         self._current: dict[str, Accepted] = {}
         self._offered: OrderedDict[str, tuple[Button, ...]] = OrderedDict()
 
@@ -84,6 +87,13 @@ class Pipeline:
         """Make an item durable and queue it; False when it was here before. This is what channels call `receive`."""
         if self.closed:
             await asyncio.Future()  # stopping: what is not accepted is not acknowledged, and comes again
+        # Once it is in the journal it must be queued, also when whoever brought it is gone.
+        accepting = asyncio.ensure_future(self._accept(item))
+        self._accepting.add(accepting)
+        accepting.add_done_callback(self._accepting.discard)
+        return await asyncio.shield(accepting)
+
+    async def _accept(self, item: Message | Event) -> bool:
         try:
             seq = await self.bot.journal.accept(item)
         except UnicodeEncodeError:
@@ -96,22 +106,32 @@ class Pipeline:
 
     def queue(self, seq: int, item: Message | Event, earlier: Sent | None = None) -> None:
         """Put an accepted item in its lane; a command that cannot wait gets a lane of its own."""
-        item = self._bound(item)
+        if self.closed:
+            return  # the journal has it
         key = str(item.place)
         named = self._command(item.text) if isinstance(item, Message) else None
         if named and named[0] and named[0].immediate:
             key += "!"
-        elif isinstance(item, Message) and not item.edited and self._busy(item.place) == "interrupt":
-            self.stop(item.place, "interrupted by a newer message")
+        elif isinstance(item, Message):
+            self._interrupt(item)
         self.lanes.put(key, Accepted(seq, item, key, earlier))
 
-    def stop(self, place: Place, reason: str = "stopped") -> bool:
-        """Break off the answer that is being made in a place. False when there is none."""
+    def break_off(self, place: Place, reason: str = "stopped") -> bool:
+        """Cancel the answer that is being made in a place. False when there is none."""
         current = self._current.get(str(place))
-        if current is None or current.draft is None:
+        if current is None:
             return False
         current.stopped = reason
         return self.lanes.interrupt(str(place))
+
+    def _interrupt(self, message: Message) -> None:
+        """Where bot.toml says so, break off the answer to what the same person said before."""
+        current = self._current.get(str(message.place))
+        if current is None or current.draft is None or message.edited or not message.addressed:
+            return
+        same = isinstance(current.item, Message) and current.item.sender == message.sender
+        if same and self._busy(message.place) == "interrupt":
+            self.break_off(message.place, "interrupted by a newer message")
 
     def _busy(self, place: Place) -> Busy:
         channel = self.bot.channel(place.channel)
@@ -120,13 +140,13 @@ class Pipeline:
         config: ChannelConfig = channel.config
         return config.busy_in.get(place.chat, config.busy)
 
-    def _bound(self, item: Message | Event) -> Message | Event:
+    def _bound(self, message: Message) -> Message:
         """Give attachments the means to be read."""
-        channel = self.bot.channel(item.place.channel)
-        if not isinstance(item, Message) or not item.attachments or channel is None or not channel.can("fetch"):
-            return item
-        opened = (replace(one, open=functools.partial(channel.fetch, one)) for one in item.attachments)
-        return replace(item, attachments=tuple(opened))
+        channel = self.bot.channel(message.place.channel)
+        if not message.attachments or channel is None or not channel.can("fetch"):
+            return message
+        opened = (replace(one, open=functools.partial(channel.fetch, one)) for one in message.attachments)
+        return replace(message, attachments=tuple(opened))
 
     # The middle
 
@@ -135,26 +155,32 @@ class Pipeline:
             await self.bot.dispatch.all("on_event", bot=self.bot, event=accepted.item)
             await self.bot.journal.finish(accepted.seq, "silent", (), "event")
             return
-        message = self._collect(accepted, accepted.item)
-        answer = await self._ending(accepted, message)
         try:
-            await self._finish(accepted, message, answer)
-        except Exception:
-            log.exception("A message in %s has no end yet. It will be tried again at the next start.", message.place)
+            message = self._collect(accepted, self._bound(accepted.item))
+            await self._finish(accepted, message, await self._ending(accepted, message))
+        finally:
+            if accepted.draft is not None:
+                accepted.draft.cancel()
 
     def _collect(self, accepted: Accepted, message: Message) -> Message:
         """Where bot.toml says so, take along what the same person has said meanwhile."""
-        waiting = self.lanes.waiting(accepted.lane)
         if self._busy(message.place) != "collect" or not self._is_plain(message):
             return message
-        while waiting and isinstance(following := waiting[0].item, Message) and self._is_plain(following):
-            if following.sender != message.sender or following.addressed != message.addressed:
-                break
+        joins = functools.partial(self._joins, message)
+        while (following := self.lanes.take_next(accepted.lane, joins)) is not None:
+            assert isinstance(following.item, Message)
             accepted.collected += (accepted.seq,)
-            accepted.seq = waiting.popleft().seq
-            text, attachments = f"{message.text}\n{following.text}", message.attachments + following.attachments
-            message = replace(following, text=text, attachments=attachments)
+            accepted.seq, accepted.earlier = following.seq, following.earlier or accepted.earlier
+            text = f"{message.text}\n{following.item.text}"
+            attachments = message.attachments + self._bound(following.item).attachments
+            message = replace(following.item, text=text, attachments=attachments)
         return message
+
+    def _joins(self, message: Message, following: Accepted) -> bool:
+        item = following.item
+        if not isinstance(item, Message) or not self._is_plain(item):
+            return False
+        return (item.sender, item.addressed) == (message.sender, message.addressed)
 
     def _is_plain(self, message: Message) -> bool:
         return not message.edited and self._command(message.text) is None
@@ -164,16 +190,22 @@ class Pipeline:
         try:
             with self._breakable(accepted):
                 return await self._answer(accepted, message)
-        except asyncio.CancelledError:
-            if not accepted.stopped:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if not isinstance(error, asyncio.CancelledError):
+                return await self._notice(accepted, message, error)
+            if accepted.stopped:
+                return await self._broken_off(accepted, message)
+            if is_cancelled():
                 raise
-            task = asyncio.current_task()
-            if task is not None:
-                task.uncancel()
-            await self._overhear(message)
-            return Answer.say(*([Reply(accepted.text + STOPPED)] if accepted.text else []), reason=accepted.stopped)
-        except Exception as error:
             return await self._notice(accepted, message, error)
+
+    async def _broken_off(self, accepted: Accepted, message: Message) -> Answer:
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+        said = accepted.text + STOPPED if accepted.text else ""
+        await self._overhear(message, said)
+        return Answer.say(*([Reply(said)] if said else []), reason=accepted.stopped)
 
     @contextlib.contextmanager
     def _breakable(self, accepted: Accepted) -> Iterator[None]:
@@ -188,7 +220,7 @@ class Pipeline:
         channel = self.bot.channel(message.place.channel)
         verdict = await self.bot.access.admit(message, local=channel is not None and channel.local)
         if not verdict.welcome:
-            if verdict.reason == "not addressed":
+            if verdict.overhear:
                 await self._overhear(message)
             return Answer.say(*([Reply(verdict.answer)] if verdict.answer else []), reason=verdict.reason)
         if message.edited:
@@ -203,10 +235,14 @@ class Pipeline:
             return Answer("silent", reason="empty")
         return await self._think(accepted, message)
 
-    async def _overhear(self, message: Message) -> None:
-        """Remember a line that is not answered: talk in a group, or the new text of an old message."""
-        turn = Turn("user", turn_text(message), message.sender.name, message.at, message.id)
-        await self.bot.memory.remember(message.place, [turn])
+    async def _overhear(self, message: Message, said: str = "") -> None:
+        """Remember what gets no full answer: talk in a group, the new text of an old message, an answer broken off."""
+        turns = [Turn("user", turn_text(message), message.sender.name, message.at, message.id)]
+        turns += [Turn("assistant", said, id=message.id)] if said else []
+        try:
+            await self.bot.memory.remember(message.place, turns)
+        except RoostError as error:
+            log.error("A line in %s is not remembered: %s", message.place, error)
 
     def _chosen(self, message: Message) -> Message:
         """Where buttons were shown as a numbered list, "2" means the second."""
@@ -219,17 +255,17 @@ class Pipeline:
     def _command(self, text: str) -> tuple[Command | None, str, str] | None:
         """The command a text calls, its name and its arguments; None when the text is no command."""
         prefix = re.escape(self.bot.config.bot.prefix)
-        called = re.match(rf"{prefix}([A-Za-z0-9_-]+)(?:@\w+)?(?:\s+|$)", text)
-        if called is None:
+        match = re.match(rf"{prefix}([A-Za-z0-9_-]+)(?:@\w+)?(?:\s+|$)", text)
+        if match is None:
             return None
-        name = called[1].lower().replace("_", "-")
-        return self.bot.registry.commands.get(name), name, text[called.end() :]
+        name = command_name(match[1])
+        return self.bot.registry.commands.get(name), name, text[match.end() :]
 
     async def _run(self, command: Command | None, name: str, rest: str, message: Message) -> Answer:
         prefix = self.bot.config.bot.prefix
         if command is None:
             hint = did_you_mean(name, self.bot.registry.commands)
-            return Answer.say(Reply(f"There is no command {prefix}{name}.{hint}"), reason="unknown command")
+            return Answer.say(Reply(f"There is no command {prefix}{shorten(name)}.{hint}"), reason="unknown command")
         if command.owner and self.bot.role(message) != "owner":
             return Answer.say(Reply(f"{prefix}{name} is for my owner."), reason="not allowed")
         async with asyncio.timeout(self.bot.dispatch.time_limit):
@@ -243,70 +279,88 @@ class Pipeline:
         if channel is not None:
             accepted.draft = Draft(channel, message, accepted.seq, self.bot.journal, accepted.earlier)
             accepted.draft.open()
-        async with self.bot.thinking() as brain, asyncio.timeout(brain.config.timeout):
+        async with self.bot.thinking() as brain:
             await brain.load()
-            prompt, turn = await build(brain, self.bot.memory, self.bot.system_text(), message)
-            async for other in self.bot.dispatch.each("before_think", bot=self.bot, message=message, prompt=prompt):
-                prompt = other
-            async for piece in brain.think(prompt):
-                accepted.text += piece
-                if accepted.draft is not None:
-                    accepted.draft.show(accepted.text)
+            async with asyncio.timeout(brain.config.timeout):
+                turn = await self._listen(accepted, message, brain)
         text = accepted.text.strip()
         if not text:
             raise RoostError("I have no answer to that.")
         await self.bot.memory.remember(message.place, [turn, Turn("assistant", text, id=message.id)])
         return Answer.say(Reply(text), reason="thought")
 
-    async def _notice(self, accepted: Accepted, message: Message, error: Exception) -> Answer:
+    async def _listen(self, accepted: Accepted, message: Message, brain: Brain) -> Turn:
+        """Ask the brain and gather what it says; returns the turn of the message as it is to be remembered."""
+        prompt, turn = await build(brain, self.bot.memory, self.bot.system_text(), message)
+        async for other in self.bot.dispatch.each("before_think", bot=self.bot, message=message, prompt=prompt):
+            prompt = other
+        async for piece in brain.think(prompt):
+            accepted.text += piece
+            if accepted.draft is not None:
+                accepted.draft.show(accepted.text)
+        return turn
+
+    async def _notice(self, accepted: Accepted, message: Message, error: BaseException) -> Answer:
         """Tell the person that there is no answer, and why, in words that are for them."""
-        log.error("No answer in %s: %s", message.place, error, exc_info=not isinstance(error, RoostError))
+        log.error("No answer in %s: %s", message.place, error, exc_info=error if unexpected(error) else None)
         await self.bot.dispatch.all("on_error", bot=self.bot, error=error, message=message)
-        if isinstance(error, RoostError):
-            said = str(error)
-        elif isinstance(error, TimeoutError):
-            said = "That took too long, so I stopped."
-        else:
-            said = "Something went wrong while I was answering. My log has the details."
-        text = f"{accepted.text.strip()}\n\n⚠️ {said}".strip()
-        return Answer("notice", [Reply(text)], f"{type(error).__name__}: {error}")
+        text = f"{accepted.text.strip()}\n\n⚠️ {excuse(error)}".strip()
+        return Answer("notice", [Reply(text)], type(error).__name__)
 
     # The end
 
     async def _finish(self, accepted: Accepted, message: Message, answer: Answer) -> None:
-        bot, place = self.bot, message.place
-        channel = bot.channel(place.channel)
-        limits = bot.outbox.limits(channel) if channel is not None else Limits()
-        said = [await self._before_send(place, self._addressed(reply, message)) for reply in answer.replies]
-        parts = [(place, part) for reply in said for part in fit(reply, limits)]
-        self._offer(place, said, limits)
-        draft = accepted.draft
-        preview = await draft.close() if draft is not None else None
-        outcome: Outcome = answer.outcome if parts else "silent"
-        written = await bot.journal.finish(
+        draft, earlier = accepted.draft, accepted.earlier
+        preview = await draft.close() if draft is not None else earlier
+        parts = await self._parts(message, answer)
+        written = await self.bot.journal.finish(
             accepted.seq,
-            outcome,
+            answer.outcome if parts else "silent",
             parts,
             answer.reason,
             preview,
-            leaving=bot.outbox.ready(place),
-            unsure=draft is not None and draft.unsure,
+            unsure=draft.unsure if draft is not None else earlier is not None and not earlier.ids,
             collected=accepted.collected,
         )
-        bot.outbox.put(written)
+        self.bot.outbox.put(written)
+
+    async def _parts(self, message: Message, answer: Answer) -> list[tuple[Place, Reply]]:
+        """The answer as the messages its channel can carry; a plain excuse if that is not to be had."""
+        replies = [self._addressed(reply, message) for reply in answer.replies]
+        try:
+            parts = await self.bot.fitted(message.place, replies)
+        except Exception:
+            log.exception("The answer in %s cannot be written.", message.place)
+            parts = [(message.place, self._addressed(Reply(FAILED), message))]
+        else:
+            self._offer(message.place, replies)
+        return parts
 
     def _addressed(self, reply: Reply, message: Message) -> Reply:
         quote = reply.quote or (message.id if message.place.kind != "direct" else "")
         return replace(reply, quote=quote, ticket=reply.ticket or message.ticket)
 
-    async def _before_send(self, place: Place, reply: Reply) -> Reply:
-        async for other in self.bot.dispatch.each("before_send", bot=self.bot, place=place, reply=reply):
-            reply = other
-        return reply
-
-    def _offer(self, place: Place, said: list[Reply], limits: Limits) -> None:
+    def _offer(self, place: Place, said: list[Reply]) -> None:
+        """Remember buttons that are shown as a numbered list."""
+        channel = self.bot.channel(place.channel)
         buttons = tuple(button for reply in said for button in reply.buttons)
-        if buttons and len(buttons) > limits.buttons:
+        if buttons and channel is not None and len(buttons) > channel.limits.buttons:
             self._offered[str(place)] = buttons
             if len(self._offered) > OFFERED:
                 self._offered.popitem(last=False)
+
+
+FAILED = "Something went wrong while I was answering. My log has the details."
+
+
+def unexpected(error: BaseException) -> bool:
+    return not isinstance(error, RoostError | TimeoutError)
+
+
+def excuse(error: BaseException) -> str:
+    """What a person is told of an error. Files and addresses are for the log alone."""
+    if isinstance(error, TimeoutError):
+        return "That took too long, so I stopped."
+    if isinstance(error, StoreError):
+        return "I cannot read or write my files. My log has the details."
+    return str(error) if isinstance(error, RoostError) else FAILED

@@ -46,7 +46,7 @@ async def build(brain: Brain, memory: Memory, system: str, message: Message) -> 
     turn = Turn("user", text, message.sender.name, message.at, message.id)
     past = await memory.recall(message.place, budget.window, brain.count)
     first = Turn("system", f"{system}\n\nEarlier in this conversation: {past.summary}" if past.summary else system)
-    turns = [first, *(one for one in past.turns if (one.role, one.id) != ("user", message.id)), turn]
+    turns = [first, *(one for one in past.turns if one.id != message.id), turn]
     return Prompt(tuple(joined(turns)), str(message.place), budget.answer), turn
 
 

@@ -128,7 +128,7 @@ class Registry:
     def _try(self, name: str, load: Any) -> None:
         try:
             self.add(load(), name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.failures.append(Failure(name, where_it_failed(error)))
             log.error("The plugin '%s' was left out: %s", name, self.failures[-1].reason)
 
@@ -158,6 +158,8 @@ class Registry:
 
     def _add_command(self, command: Command, plugin: str) -> None:
         command.plugin = plugin
+        if any(one.kind is one.VAR_POSITIONAL for one in command.signature.parameters.values()):
+            raise PluginError(f"The command '{command.name}' has '*' arguments. Let its last `str` take the rest.")
         for name in (command.name, *command.aliases):
             other = self.commands.get(name)
             if other is not None and other.plugin != plugin:
@@ -166,6 +168,7 @@ class Registry:
 
     def _add_job(self, job: Job, plugin: str) -> None:
         job.plugin = plugin
+        job.check()
         self.jobs[f"{plugin}.{job.name}"] = job
 
 

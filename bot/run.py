@@ -12,7 +12,6 @@ from pathlib import Path
 import click
 
 from roost.bot import Bot
-from roost.chat import chat
 from roost.config import ChannelEntry, Config
 from roost.home import data_folder, in_use
 from roost.progress import Bar, watched
@@ -54,18 +53,18 @@ def _greet(bot: Bot) -> None:
 
 
 def _on_signals(stopped: asyncio.Event) -> asyncio.Event:
+    """Set `stopped` at the first signal. A second one ends the process there and then, also when the loop hangs."""
     loop = asyncio.get_running_loop()
+    signals: list[int] = []
 
-    def stop() -> None:
-        if stopped.is_set():
+    def stop(number: int, _: object) -> None:
+        signals.append(number)
+        if len(signals) > 1:
             os._exit(130)
-        stopped.set()
-
-    def stop_from_thread(*_: object) -> None:
-        loop.call_soon_threadsafe(stop)
+        loop.call_soon_threadsafe(stopped.set)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop_from_thread)
+        signal.signal(number, stop)
     return stopped
 
 
@@ -75,6 +74,8 @@ def run_chat(config: Config, registry: Registry) -> int:
 
 
 async def _chat(config: Config, registry: Registry) -> int:
+    from roost.chat import chat
+
     home = data_folder()
     if in_use(home):
         return await chat(home / ADDRESS, past=home / PAST)

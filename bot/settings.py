@@ -20,7 +20,7 @@ class BotTable:
     )
     language: str = key("", help="Language to answer in; empty answers in the person's own.")
     timezone: str = key("", help="IANA name such as 'Europe/Amsterdam'; the machine's own when empty.")
-    prefix: str = key("/", help="What a command begins with.")
+    prefix: str = key("/", help="What a command begins with.", least=1)
     log: Literal["debug", "info", "warning", "error"] = key("info", help="How much is written to the log.")
 
 
@@ -31,9 +31,8 @@ class AccessTable:
     direct: Literal["pairing", "allowlist", "open", "closed"] = key(
         "pairing", help="Who may write to the bot directly."
     )
-    groups: Literal["addressed", "allowlist", "open", "closed"] = key(
-        "addressed",
-        help="When the bot answers in groups: only when addressed by a known person, or as for direct.",
+    groups: Literal["addressed", "open", "closed"] = key(
+        "addressed", help="Who gets an answer in groups when addressing the bot: known people, everybody, nobody."
     )
     people: list[str] = key(factory=list, help="People let in, by stable id: 'telegram:42'.")
 
@@ -44,7 +43,7 @@ class WebTable:
 
     enabled: bool = key(True, help="Whether the web face (chat page and webhooks) is served.")
     host: str = key("127.0.0.1", help="The address to listen on; beyond loopback a token is required.")
-    port: int = key(8787, help="The port to listen on; 0 lets the system choose.")
+    port: int = key(8787, help="The port to listen on; 0 lets the system choose.", least=0, most=65535)
     token: str = key("", secret=True, help="The login token for people; needed when host is not loopback.")
     public_url: str = key("", help="The https address others reach this web face at, for webhooks.")
 
@@ -58,9 +57,9 @@ class JournalTable:
         help="full: nothing accepted is lost on power failure. normal: the last moments may be. "
         "A killed process loses nothing either way.",
     )
-    keep_days: int = key(30, help="Days that message ids and texts stay in the journal.")
+    keep_days: int = key(30, help="Days that message ids and texts stay in the journal.", least=1)
     repeat_mark: str = key(
-        "(possibly repeated) ", help="What a reply begins with when an earlier try may have arrived already."
+        "(possibly repeated)", help="The first line of a reply when an earlier try may have arrived already."
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from roost.contracts import Channel, Receive, Said
+from roost.dispatch import is_cancelled
 from roost.errors import LoginFailed
 from roost.journal import Journal
 from roost.values import Place
@@ -69,6 +70,8 @@ class Supervisor:
     # What the bot does with it
 
     def start(self, receive: Receive) -> None:
+        if self.state == "stopped":
+            return
         self._task = asyncio.create_task(self._keep(receive), name=f"channel {self.channel.name}")
 
     def refuse(self, error: Exception) -> None:
@@ -93,7 +96,9 @@ class Supervisor:
                 self.problem = str(error)
                 self._turn("stopped")
                 return
-            except Exception as error:
+            except (Exception, SystemExit, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                    raise
                 self.problem = f"{type(error).__name__}: {error}"
                 log.debug("The channel '%s' fell.", self.channel.name, exc_info=True)
             falls = 1 if time.monotonic() - began > STEADY else falls + 1

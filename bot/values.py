@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, unquote
+from zlib import crc32
 
 PlaceKind = Literal["direct", "group", "broadcast"]
 AttachmentKind = Literal["image", "audio", "voice", "video", "sticker", "file"]
@@ -31,6 +32,10 @@ class Place:
     chat: str
     thread: str = ""
     kind: PlaceKind = field(default="direct", compare=False)
+
+    def __post_init__(self) -> None:
+        if not (self.channel and self.chat):
+            raise ValueError(f"A place needs a channel and a chat, not '{self.channel}' and '{self.chat}'.")
 
     def __str__(self) -> str:
         chat = quote(self.chat, safe="@!#+:=-_.~")
@@ -157,7 +162,9 @@ class Message:
     @property
     def identity(self) -> str:
         """What a second delivery of the same message would repeat, within its channel."""
-        return self.key or f"{self.place}#{self.id}"
+        if self.key:
+            return self.key
+        return f"{self.place}#{self.id}" + (f"~{crc32(self.text.encode('utf-8', 'replace')):x}" if self.edited else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,9 +88,20 @@ class Writer:
             self._tell(opened, None, error)
             return
         self._tell(opened, None, None)
-        with contextlib.closing(db):
-            while tasks := self._next_group():
-                self._run(db, tasks)
+        try:
+            with contextlib.closing(db):
+                while tasks := self._next_group():
+                    self._run(db, tasks)
+        finally:
+            self._closing.set()
+            self._refuse_the_rest()
+
+    def _refuse_the_rest(self) -> None:
+        """Nobody may wait for a thread that is gone."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if (task := self._waiting.get_nowait()) is not None:
+                    self._tell(task.done, None, sqlite3.ProgrammingError("it is closed"))
 
     def _next_group(self) -> list[_Task]:
         task = self._held or self._waiting.get()
@@ -115,18 +126,24 @@ class Writer:
         """Run a group in one transaction; when it fails, each alone, so that only the culprit hears of it."""
         try:
             run(db, tasks)
-        except Exception as error:
-            if len(tasks) > 1:
-                for task in tasks:
-                    self._run(db, [task])
-                return
-            if is_disk(error) and self._wait(error):
-                self._run(db, tasks)
-                return
-            tasks[0].error = error
-        else:
             self._note("")
+        except Exception:
+            for task in tasks:
+                self._run_one(db, task)
         self._tell_all(tasks)
+
+    def _run_one(self, db: sqlite3.Connection, task: _Task) -> None:
+        """Run one operation, as often as it takes while it is the disk's fault and the writer is not to close."""
+        while True:
+            try:
+                run(db, [task])
+            except Exception as error:
+                if is_disk(error) and self._wait(error):
+                    continue
+                task.error = error
+            else:
+                self._note("")
+            return
 
     def _wait(self, error: Exception) -> bool:
         """Let some time pass; False when it is time to go."""
@@ -170,7 +187,7 @@ def run(db: sqlite3.Connection, tasks: list[_Task]) -> None:
 
 def is_disk(error: Exception) -> bool:
     """Whether it was the disk (full, failing, locked by another program) rather than the operation."""
-    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in DISK
+    return isinstance(error, sqlite3.OperationalError) and getattr(error, "sqlite_errorcode", 0) & 0xFF in DISK
 
 
 def _settle_all(tasks: list[_Task]) -> None:

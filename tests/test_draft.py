@@ -119,7 +119,7 @@ async def test_a_preview_that_may_be_on_the_screen_gives_the_answer_a_mark(tmp_p
                 await asyncio.sleep(0)
         brain.go.set()
         await stage.quiet()
-        assert list(slate(stage).screen.values()) == ["(possibly repeated) Once upon a time."]
+        assert list(slate(stage).screen.values()) == ["(possibly repeated)\nOnce upon a time."]
 
 
 async def test_a_preview_that_was_deleted_is_sent_anew(tmp_path: Path) -> None:
@@ -166,4 +166,4 @@ async def test_a_second_preview_after_a_crash_ends_as_a_marked_answer(tmp_path: 
         await stage.bot.journal.preview(accepted, Sent(Place("stage", "1")))
     async with Stage(tmp_path, channel=Slate, script=lambda said: ["Once upon", " a time."]) as stage:
         await stage.quiet()
-        assert list(slate(stage).screen.values()) == ["(possibly repeated) Once upon a time."]
+        assert list(slate(stage).screen.values()) == ["(possibly repeated)\nOnce upon a time."]

@@ -56,7 +56,7 @@ async def test_a_newcomer_claims_the_bot_talks_and_goes_on_after_a_kill(tmp_path
         await chat.say("said while you were away")
         async with bot(tmp_path, server, "allowlist"):
             said = (await chat.next_reply(timeout=30))["text"]
-            if said.startswith("(possibly repeated) "):  # the kill came before the delivery was written down
+            if said.startswith("(possibly repeated)\n"):  # the kill came before the delivery was written down
                 assert said.endswith("hello **there**")
                 said = (await chat.next_reply(timeout=30))["text"]
             assert said == "said while you were away"

@@ -19,7 +19,7 @@ import pytest
 from servers.telegram import TelegramServer
 
 TOKEN = "123456:killed-often"
-MARK = "(possibly repeated) "
+MARK = "(possibly repeated)\n"
 KILLS = int(os.environ.get("ROOST_KILLS", "20"))
 CHATS = 8
 

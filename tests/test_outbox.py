@@ -33,13 +33,13 @@ async def test_what_was_not_sent_is_sent_again_without_a_mark(tmp_path: Path) ->
 async def test_what_may_have_been_sent_is_sent_again_with_a_mark(tmp_path: Path) -> None:
     async with Stage(tmp_path) as stage:
         stage.channel.fail = [MaybeSent("cut")]
-        assert await stage.talk("hello") == "(possibly repeated) hello"
+        assert await stage.talk("hello") == "(possibly repeated)\nhello"
 
 
 async def test_an_error_nobody_expected_counts_as_unknown(tmp_path: Path) -> None:
     async with Stage(tmp_path) as stage:
         stage.channel.fail = [ValueError("bug")]
-        assert await stage.talk("hello") == "(possibly repeated) hello"
+        assert await stage.talk("hello") == "(possibly repeated)\nhello"
 
 
 async def test_a_platform_that_knows_keys_gets_the_same_key_and_no_mark(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ async def test_a_long_answer_arrives_in_parts_that_fit_even_with_the_mark(tmp_pa
         await stage.talk("tell me")
         said = [reply.text for _, reply in stage.channel.sent]
         assert max(map(len, said)) <= stage.channel.limits.max_text
-        assert " ".join(said).replace("(possibly repeated) ", "").split() == text.split()
+        assert " ".join(said).replace("(possibly repeated)\n", "").split() == text.split()
 
 
 def test_a_bucket_lets_a_burst_through_and_then_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
