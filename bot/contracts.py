@@ -134,12 +134,15 @@ class Channel(ABC):
     Override `edit`, `delete`, `react`, `type`, `fetch` and `routes` where the platform has them: the core reads
     a channel's abilities off the methods it overrides (`channel.can("edit")`).
 
-    `local` says that whoever reaches this channel already is the owner of the machine.
+    `local` says that whoever reaches this channel already is the owner of the machine. `silence` is how long, in
+    seconds, a sound connection may go without a `host.pulse()`: after that the channel is started again. None is
+    for a transport whose silence says nothing.
     """
 
     Config: ClassVar[type[ChannelConfig]] = ChannelConfig
     limits: Limits = Limits()
     local: ClassVar[bool] = False
+    silence: float | None = None
 
     def __init__(self, name: str, config: Any, host: Host) -> None:
         self.name = name

@@ -23,6 +23,7 @@ import msgspec
 
 from roost.contracts import Said
 from roost.errors import StoreError
+from roost.salvage import carry_over, is_damaged, set_aside
 from roost.values import Attachment, Event, Message, Place, PlaceKind, Reply, Sent
 from roost.writer import Operation, Writer
 
@@ -106,7 +107,7 @@ class Journal:
 
     def __init__(self, path: Path, synchronous: str = "full") -> None:
         self.path = path
-        self._writer = Writer(functools.partial(connect, path, synchronous))
+        self._writer = Writer(functools.partial(connect_whole, path, synchronous))
 
     async def open(self) -> None:
         """Open or create the file and bring its schema up to date. Raises StoreError."""
@@ -302,6 +303,20 @@ class Journal:
                 dropped = await self._do(functools.partial(_changed, sql))
                 rows += dropped
         return rows
+
+
+def connect_whole(path: Path, synchronous: str = "full") -> sqlite3.Connection:
+    """Open the file; a damaged one is set aside, and a new one begun with what can be read of it."""
+    if not is_damaged(path):
+        return connect(path, synchronous)
+    aside = set_aside(path)
+    db = connect(path, synchronous)
+    db.execute("BEGIN")
+    counts = carry_over(aside, db)
+    db.execute("COMMIT")
+    kept = ", ".join(f"{count} rows of {table}" for table, count in counts.items())
+    log.error("The journal was damaged. It is kept as '%s'; a new one was begun with %s.", aside, kept)
+    return db
 
 
 def _changed(sql: str, db: sqlite3.Connection) -> int:

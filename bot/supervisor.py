@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from roost.contracts import Channel, Receive, Said
 from roost.dispatch import is_cancelled
-from roost.errors import LoginFailed
+from roost.errors import ChannelError, LoginFailed
 from roost.journal import Journal
 from roost.values import Place
 
@@ -20,6 +20,7 @@ log = logging.getLogger("roost.channels")
 
 State = Literal["starting", "running", "waiting", "stopped"]
 LONGEST_PAUSE = 300.0  # seconds between two starts of a channel that keeps falling
+LOOK = 5.0  # seconds between two looks for signs of life
 STEADY = 60.0  # seconds of running after which a fall counts as the first again
 
 
@@ -46,6 +47,7 @@ class Supervisor:
         self.state: State = "starting"
         self.problem = ""
         self.last_sign = 0.0
+        self._sign = 0.0
         self.up = asyncio.Event()
         self._menu = menu
         self._journal = journal
@@ -57,7 +59,7 @@ class Supervisor:
     # What the channel is offered (contracts.Host)
 
     def pulse(self) -> None:
-        self.last_sign = time.time()
+        self.last_sign, self._sign = time.time(), time.monotonic()
         if self.state != "running":
             self._turn("running")
 
@@ -90,7 +92,7 @@ class Supervisor:
         while True:
             began = time.monotonic()
             try:
-                await self.channel.run(receive)
+                await self._run(receive)
                 self.problem = "it ended by itself"
             except LoginFailed as error:
                 self.problem = str(error)
@@ -104,6 +106,21 @@ class Supervisor:
             falls = 1 if time.monotonic() - began > STEADY else falls + 1
             self._turn("waiting")
             await asyncio.sleep(min(LONGEST_PAUSE, 2.0 ** min(falls, 9)) * random.uniform(0.5, 1))
+
+    async def _run(self, receive: Receive) -> None:
+        """Run the channel; end it when its transport has shown no sign of life for too long."""
+        self._sign = time.monotonic()
+        run = asyncio.ensure_future(self.channel.run(receive))
+        try:
+            while not run.done():
+                await asyncio.wait([run], timeout=LOOK)
+                silent = time.monotonic() - self._sign
+                if self.channel.silence is not None and silent > self.channel.silence:
+                    raise ChannelError(f"Its connection has shown no sign of life for {silent:.0f} seconds.")
+            run.result()
+        finally:
+            run.cancel()
+            await asyncio.wait([run])
 
     def _turn(self, state: State) -> None:
         """Change state and say so, once."""

@@ -62,6 +62,7 @@ class Telegram(Channel):
     """One bot account."""
 
     Config = TelegramConfig
+    silence = 180.0  # a poll ends after 30 seconds, and the webhook is looked at every minute
     limits = Limits(
         # Telegram counts after taking the tags out, so this is stricter than it asks for.
         max_text=4096,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sqlite3
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from roost import Attachment, Message, Person, Place, Reply, Sent
+from roost import Attachment, Message, Person, Place, Reply, Sent, writer
 from roost.errors import StoreError
 from roost.journal import Journal, mend
 
@@ -147,10 +149,79 @@ async def test_a_file_of_a_newer_version_is_refused_with_a_sentence(tmp_path: Pa
         await Journal(tmp_path / "journal.db").open()
 
 
-async def test_a_file_that_is_no_database_is_refused_with_a_sentence(tmp_path: Path) -> None:
+async def filled(path: Path, messages: int = 300) -> Journal:
+    journal = Journal(path)
+    await journal.open()
+    await asyncio.gather(*(journal.accept(said(str(number), f"text {number} " * 20)) for number in range(messages)))
+    await journal.close()
+    return journal
+
+
+async def test_a_file_that_is_no_database_is_set_aside_and_said_aloud(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "journal.db").write_bytes(b"not a database at all" * 100)
-    with pytest.raises(StoreError, match=r"journal\.db' cannot be opened"):
-        await Journal(tmp_path / "journal.db").open()
+    journal = Journal(tmp_path / "journal.db")
+    await journal.open()
+    assert await journal.accept(said("1")) is not None
+    await journal.close()
+    assert "The journal was damaged. It is kept as" in caplog.text
+    assert len(list(tmp_path.glob("journal.damaged-*.db"))) == 1
+
+
+async def test_a_file_cut_short_keeps_what_can_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "journal.db"
+    journal = await filled(path)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size * 2 // 3)
+    await journal.open()
+    kept = await journal.unanswered()
+    await journal.close()
+    assert 50 < len(kept) < 300
+    assert "was damaged" in caplog.text
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_a_file_with_a_wrecked_page_opens_and_works(tmp_path: Path, seed: int) -> None:
+    path = tmp_path / "journal.db"
+    journal = await filled(path)
+    chance = random.Random(seed)
+    with path.open("r+b") as file:
+        file.seek(chance.randrange(1, path.stat().st_size // 4096) * 4096)
+        file.write(chance.randbytes(4096))
+    await journal.open()
+    assert len(await journal.unanswered()) > 150
+    seq = await journal.accept(said("new"))
+    assert seq is not None
+    await journal.finish(seq, "reply", [(HERE, Reply("still works"))])
+    await journal.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on file sizes to stand in for a full disk")
+async def test_a_full_disk_is_waited_out_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resource
+
+    monkeypatch.setattr(writer, "PAUSE", 0.01)
+    caplog.set_level("INFO", "roost.journal")
+    journal = await filled(tmp_path / "journal.db")
+    await journal.open()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # every file is full from here on
+    try:
+        accepting = [asyncio.create_task(journal.accept(said(f"full {n}", "x" * 50_000))) for n in range(20)]
+        async with asyncio.timeout(20):
+            while "cannot be written" not in caplog.text:
+                await asyncio.sleep(0.01)
+        assert not all(task.done() for task in accepting)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert None not in await asyncio.gather(*accepting)
+    assert len(await journal.unanswered()) == 320
+    await journal.close()
+    assert caplog.text.count("The journal cannot be written") == 1
+    assert caplog.text.count("The journal can be written again") == 1
 
 
 def test_lone_surrogates_are_mended_everywhere() -> None:

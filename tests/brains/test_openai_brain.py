@@ -55,7 +55,7 @@ async def test_an_answer_arrives_in_pieces(server: OpenAIServer, brain: OpenAI) 
         "model": "gpt-test",
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "good morning 🦉 to you"}],
         "max_tokens": 512,
-        "temperature": 0.3,
+        "temperature": 0.2,
         "stream": True,
     }
 
