@@ -227,7 +227,7 @@ class Bot:
                 journal=self.journal,
                 changed=self.outbox.wake,
             )
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             log.error("The channel '%s' is left out: %s", name, error)
             log.debug("What went wrong:", exc_info=True)
             return None
@@ -246,7 +246,7 @@ class Bot:
             return
         try:
             self.web.mount(supervisor.channel.name, supervisor.channel.routes())
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             supervisor.refuse(error)
 
     async def _stop_channel(self, name: str) -> None:
@@ -284,11 +284,11 @@ class Bot:
         """Read bot.toml again and apply what changed, and only that; a broken one changes nothing."""
         try:
             config = load(self.config.path, self.registry)
+            logs.hide(secrets(config))
+            changed = await self.apply(config)
         except ConfigError as error:
             log.error("bot.toml was changed but not applied; the last good one stays in force. %s", error)
             return
-        logs.hide(secrets(config))
-        changed = await self.apply(config)
         for problem in config.problems:
             log.error("%s", problem)
         later = [name for name in changed if name in LATER]
@@ -312,8 +312,7 @@ class Bot:
         if memory is not None:
             await self._change_memory(memory)
             changed.append("[memory]")
-        if differs("web", old, config):
-            await self._change_web(old)
+        if differs("web", old, config) and await self._change_web(old):
             changed.append("[web]")
         return changed + await self._change_channels(old, config)
 
@@ -330,8 +329,8 @@ class Bot:
             self.memory = memory
             await memory.open()
 
-    async def _change_web(self, old: Config) -> None:
-        """Serve as the new table says; when that fails, as the old one said."""
+    async def _change_web(self, old: Config) -> bool:
+        """Serve as the new table says; when that fails, as the old one said, and return False."""
         if self.web is not None:
             await self.web.stop()
             self.web = None
@@ -341,6 +340,8 @@ class Bot:
             log.error("The web face stays as it was: %s", error)
             self.config = replace(self.config, web=old.web)
             await self._serve()
+            return False
+        return True
 
     async def _change_channels(self, old: Config, new: Config) -> list[str]:
         names = sorted(old.channels.keys() | new.channels.keys())

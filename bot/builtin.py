@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from roost.commands import command
+from roost.commands import called, command
 from roost.values import Message
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def help_(bot: Bot, name: str = "") -> str:
     """Tell what I can do, or how one command is written."""
     prefix = bot.config.bot.prefix
-    one = bot.registry.commands.get(name.lstrip(prefix))
+    one = bot.registry.commands.get(called(name.removeprefix(prefix)))
     if one is not None:
         return f"{one.help}\n\n`{prefix}{one.usage}`"
     lines = [f"- `{prefix}{name}` {text}" for name, text in bot.menu()]

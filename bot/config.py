@@ -223,7 +223,7 @@ class Reader:
 
     def _shown(self, value: Any, known: Mapping[str, Field[Any]]) -> str:
         """The value of a key that does not exist: it may be a secret whose name was mistyped."""
-        secret = isinstance(value, str) and any(one.metadata.get("secret") for one in known.values())
+        secret = not isinstance(value, bool | int | float) and any(one.metadata.get("secret") for one in known.values())
         return "value hidden" if secret else f"value {show(value)}"
 
     def _value(self, where: str, one: Field[Any], hint: Any, value: Any) -> Any:

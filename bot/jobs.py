@@ -20,6 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 log = logging.getLogger("roost.jobs")
 
 DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+LONGEST = 366 * 86400.0  # seconds between two runs
 MISFIRE_GRACE = 3600  # seconds: a run missed while the machine slept is made up for within the hour, once
 
 
@@ -35,6 +36,11 @@ class Job:
 
     def check(self) -> None:
         """Raises PluginError when its times cannot be read."""
+        if not self.cron and not 0 < self.every <= LONGEST:
+            problem = (
+                f"The job '{self.name}' has every = {self.every:g}. Write seconds, more than 0 and at most {LONGEST:g}."
+            )
+            raise PluginError(problem)
         try:
             self.trigger()
         except ValueError as error:
@@ -52,18 +58,34 @@ class Job:
 
 
 def named_days(cron: str) -> str:
-    """A crontab line with its weekdays by name: crontab counts from Sunday, APScheduler from Monday."""
-    *others, days = cron.split() if cron.split() else [""]
+    """A crontab line with its weekdays by name: crontab counts from Sunday, APScheduler from Monday.
+
+    Raises ValueError for what is no weekday.
+    """
+    *others, days = cron.lower().split() or [""]
     return " ".join([*others, ",".join(_day_names(part) for part in days.split(","))])
 
 
 def _day_names(part: str) -> str:
-    span, _, step = part.partition("/")
-    first, _, last = span.partition("-")
-    if not first.isdigit() or (last and not last.isdigit()):
+    """The days of `*`, `2`, `1-5`, `mon-fri/2` or `*/2`, one by one."""
+    if part == "*":
         return part
-    numbers = range(int(first), int(last or (6 if step else first)) + 1, int(step or 1))
-    return ",".join(DAYS[number % 7] for number in numbers)
+    span, slash, step = part.partition("/")
+    first, dash, last = ("0", "-", "6") if span == "*" else span.partition("-")
+    begin = _day(first)
+    end = _day(last) if dash else 6 if slash else begin
+    end = 7 if last == "sun" and begin else end  # a week may end with it
+    if end < begin:
+        raise ValueError(f"'{part}' ends before it begins")
+    return ",".join(DAYS[number % 7] for number in range(begin, end + 1, int(step) if slash else 1))
+
+
+def _day(word: str) -> int:
+    if word in DAYS:
+        return DAYS.index(word)
+    if len(word) == 1 and word in "01234567":
+        return int(word)
+    raise ValueError(f"'{word}' is no weekday")
 
 
 def job(*, cron: str = "", every: float = 0.0) -> Callable[[F], F]:

@@ -327,6 +327,7 @@ def connect(path: Path, synchronous: str = "full") -> sqlite3.Connection:
     """Open the file with our settings and bring its schema up to date."""
     path.touch(mode=0o600)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    db.text_factory = lambda raw: raw.decode("utf-8", "replace")  # one spoilt byte must not make all unreadable
     db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA synchronous = {'FULL' if synchronous == 'full' else 'NORMAL'}")
     db.execute("PRAGMA fullfsync = ON")  # on macOS an fsync alone leaves data in the drive's cache
@@ -429,7 +430,7 @@ def _item(kind: str, body: bytes) -> Message | Event:
 
 
 def _sent(place: Place, ids: str) -> Sent | None:
-    return Sent(place, tuple(msgspec.json.decode(ids))) if ids else None
+    return Sent(place, msgspec.json.decode(ids, type=tuple[str, ...])) if ids else None
 
 
 def _read_parts(db: sqlite3.Connection, state: str) -> list[Part]:

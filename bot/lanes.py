@@ -19,8 +19,9 @@ class Lanes(Generic[T]):
     `work` is called with one item at a time of each key. What it raises is logged, and the lane goes on.
     """
 
-    def __init__(self, work: Callable[[T], Awaitable[None]]) -> None:
+    def __init__(self, work: Callable[[T], Awaitable[None]], urgent: Callable[[str], bool] = lambda key: False) -> None:
         self._work = work
+        self._urgent = urgent
         self._queues: dict[str, deque[T]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._steps: dict[str, asyncio.Task[None]] = {}
@@ -49,11 +50,11 @@ class Lanes(Generic[T]):
 
     @contextlib.asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
-        """Let what runs come to its end and begin nothing new meanwhile."""
+        """Let what runs come to its end and begin nothing new meanwhile, but for what is urgent."""
         self._open.clear()
         try:
-            while self._steps:
-                await asyncio.wait(list(self._steps.values()))
+            while steps := [step for key, step in self._steps.items() if not self._urgent(key)]:
+                await asyncio.wait(steps)
             yield
         finally:
             self._open.set()
@@ -85,7 +86,8 @@ class Lanes(Generic[T]):
 
     async def _step(self, key: str, item: T) -> None:
         """Run one item as a task of its own, so that it can be interrupted without ending the lane."""
-        await self._open.wait()
+        if not self._urgent(key):
+            await self._open.wait()
         step = self._steps[key] = asyncio.ensure_future(self._work(item))
         try:
             await asyncio.wait([step])

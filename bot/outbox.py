@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from roost.contracts import Channel, ChannelConfig, Limits
+from roost.dispatch import is_cancelled
 from roost.errors import LoginFailed, NotSent, Undeliverable
 from roost.journal import Journal, Part
 from roost.lanes import Lanes
@@ -125,7 +126,9 @@ class Outbox:
             try:
                 await self._journal.sending(part)
                 sent = await self._send(channel, part)
-            except Exception as error:
+            except (Exception, SystemExit, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                    raise
                 pause = await self._failed(part, error)
             else:
                 await self._journal.sent(part, sent)
@@ -168,7 +171,7 @@ class Outbox:
                 part.draft = None
         return await channel.send(part.place, reply)
 
-    async def _failed(self, part: Part, error: Exception) -> float | None:
+    async def _failed(self, part: Part, error: BaseException) -> float | None:
         """Write down what went wrong; returns the pause before the next try, or None when there is none."""
         part.tries += 1
         known = isinstance(error, NotSent | Undeliverable | LoginFailed)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("roost.pipeline")
 
 OFFERED = 1000  # places whose last buttons are remembered where a platform shows them as a list
+ASIDE = " !"  # ends the key of a lane for what cannot wait; no place has a space
 STOPPED = " … (stopped)"
 
 
@@ -75,7 +76,7 @@ class Pipeline:
 
     def __init__(self, bot: Bot) -> None:
         self.bot = bot
-        self.lanes: Lanes[Accepted] = Lanes(self._work)
+        self.lanes: Lanes[Accepted] = Lanes(self._work, urgent=lambda key: key.endswith(ASIDE))
         self.closed = False
         self._accepting: set[asyncio.Future[bool]] = set()
         self._current: dict[str, Accepted] = {}
@@ -111,7 +112,7 @@ class Pipeline:
         key = str(item.place)
         named = self._command(item.text) if isinstance(item, Message) else None
         if named and named[0] and named[0].immediate:
-            key += "!"
+            key += ASIDE
         elif isinstance(item, Message):
             self._interrupt(item)
         self.lanes.put(key, Accepted(seq, item, key, earlier))
@@ -241,8 +242,9 @@ class Pipeline:
         turns += [Turn("assistant", said, id=message.id)] if said else []
         try:
             await self.bot.memory.remember(message.place, turns)
-        except RoostError as error:
-            log.error("A line in %s is not remembered: %s", message.place, error)
+        except Exception as error:
+            trace = error if unexpected(error) else None
+            log.error("A line in %s is not remembered: %s", message.place, error, exc_info=trace)
 
     def _chosen(self, message: Message) -> Message:
         """Where buttons were shown as a numbered list, "2" means the second."""

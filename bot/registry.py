@@ -69,6 +69,8 @@ class Shelf(Generic[C]):
             raise ConfigError(
                 f"The {self.noun} '{name}' needs the package '{error.name}'. Install it: roost {self.noun}s add {name}"
             ) from error
+        except Exception as error:
+            raise ConfigError(f"The {self.noun} '{name}' cannot be loaded: {where_it_failed(error)}") from error
         return cls
 
 

@@ -76,7 +76,7 @@ class Supervisor:
             return
         self._task = asyncio.create_task(self._keep(receive), name=f"channel {self.channel.name}")
 
-    def refuse(self, error: Exception) -> None:
+    def refuse(self, error: BaseException) -> None:
         """Do not start it at all, and say why."""
         self.problem = str(error)
         self._turn("stopped")

@@ -1,0 +1,121 @@
+"""The fault matrix: what the platform or the network does to us, and what a person then sees."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from servers.telegram import TelegramServer
+
+from roost import outbox
+from roost.audit import audit
+from roost.channels import telegram, telegram_http
+from roost.channels.telegram import Telegram
+from roost.testing import Stage
+
+TOKEN = "123456:faulty"
+MARK = "(possibly repeated)\n"
+LINES = [f"line {number}" for number in range(6)]
+# What a fault of sendMessage may leave on the screen: nothing, surely; or something, nobody knows.
+SURELY_NOT = ["429", "drop_before_read"]
+UNKNOWN = ["500", "502", "drop_after_processing", "invalid_json", "hang"]
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(telegram, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(telegram_http, "READ", 1.0)
+
+
+@contextlib.asynccontextmanager
+async def talking(folder: Path, server: TelegramServer) -> AsyncIterator[Stage]:
+    table = f'base_url = "{server.base_url}"\ntoken = "{TOKEN}"\nrate = 0\nplace_rate = 0\n'
+    async with Stage(folder, channel=Telegram, channel_config=table) as stage:
+        yield stage
+
+
+def heard(chat: object) -> list[str]:
+    return [one["text"] for one in chat.messages if one["from"]["is_bot"]]  # type: ignore[attr-defined]
+
+
+async def converse(folder: Path, method: str, fault: str) -> list[str]:
+    """Say the lines, with the fault in the middle; returns what is on the screen when all is answered."""
+    async with TelegramServer(token=TOKEN) as server, talking(folder, server) as stage:
+        chat = server.private(server.person("Ann"))
+        for number, line in enumerate(LINES):
+            if number == 2:
+                server.fail(method, fault, times=2, retry_after=1)
+            await chat.say(line)
+        await server.until(lambda: set(LINES) <= {text.removeprefix(MARK) for text in heard(chat)}, 30)
+        await stage.quiet(limit=30)
+        assert server.complaints == []
+        assert audit(folder / "home" / "journal.db").exceptions == []
+        return heard(chat)
+
+
+@pytest.mark.parametrize("fault", SURELY_NOT)
+async def test_what_surely_was_not_sent_comes_once_and_in_order(tmp_path: Path, fault: str) -> None:
+    assert await converse(tmp_path, "sendMessage", fault) == LINES
+
+
+@pytest.mark.parametrize("fault", UNKNOWN)
+async def test_what_may_have_been_sent_comes_in_order_and_a_repetition_says_so(tmp_path: Path, fault: str) -> None:
+    said = await converse(tmp_path, "sendMessage", fault)
+    assert list(dict.fromkeys(text.removeprefix(MARK) for text in said)) == LINES
+    unmarked = [text for text in said if not text.startswith(MARK)]
+    assert len(unmarked) == len(set(unmarked))
+    assert any(text.startswith(MARK) for text in said)
+
+
+async def test_a_slow_answer_is_waited_for(tmp_path: Path) -> None:
+    assert await converse(tmp_path, "sendMessage", "slow") == LINES
+
+
+@pytest.mark.parametrize("fault", [*SURELY_NOT, *UNKNOWN, "slow"])
+async def test_whatever_happens_to_a_poll_nothing_is_lost_or_answered_twice(tmp_path: Path, fault: str) -> None:
+    assert await converse(tmp_path, "getUpdates", fault) == LINES
+
+
+async def test_a_person_who_has_blocked_the_bot_gets_a_dead_letter_and_others_are_answered(tmp_path: Path) -> None:
+    async with TelegramServer(token=TOKEN) as server, talking(tmp_path, server) as stage:
+        ann, bob = server.private(server.person("Ann")), server.private(server.person("Bob"))
+        server.fail("sendMessage", "blocked")
+        await ann.say("one")
+        await server.until(lambda: bool(server.refusals), 30)
+        await bob.say("two")
+        await server.until(lambda: heard(bob) == ["two"], 30)
+        await stage.quiet()
+        assert audit(tmp_path / "home" / "journal.db").parts == {"dead": 1, "sent": 1}
+
+
+async def test_an_outage_loses_nothing_and_needs_no_restart(tmp_path: Path) -> None:
+    async with TelegramServer(token=TOKEN) as server, talking(tmp_path, server) as stage:
+        chat = server.private(server.person("Ann"))
+        await chat.say("before")
+        await server.until(lambda: heard(chat) == ["before"], 30)
+        server.fail("*", "drop_before_read", times=200)
+        await stage.bot.send(f"stage:{chat.id}", "said during the outage")
+        await chat.say("asked during the outage")
+        await server.until(lambda: len(heard(chat)) == 3, 60)
+        await stage.quiet(limit=30)
+        assert sorted(heard(chat)[1:]) == ["asked during the outage", "said during the outage"]
+
+
+async def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    real = time.time
+    async with TelegramServer(token=TOKEN) as server, talking(tmp_path, server) as stage:
+        chat = server.private(server.person("Ann"))
+        for jump in (0, -86_400 * 365, 86_400 * 365 * 20):
+            monkeypatch.setattr(time, "time", lambda jump=jump: real() + jump)
+            server.fail("sendMessage", "drop_before_read")
+            await chat.say(f"jump {jump}")
+            await server.until(lambda jump=jump: heard(chat)[-1:] == [f"jump {jump}"], 30)
+            await stage.quiet(limit=30)
+        assert len(heard(chat)) == 3
+        await asyncio.sleep(0)
