@@ -42,7 +42,8 @@ class Draft:
 
     def open(self) -> None:
         """Be ready to show the typing sign and text, if the answer takes longer than a moment."""
-        self._timer = asyncio.get_running_loop().call_later(HESITATION, self._begin)
+        pause = min(HESITATION, self.channel.limits.stream or HESITATION)
+        self._timer = asyncio.get_running_loop().call_later(pause, self._begin)
 
     def _begin(self) -> None:
         if self.channel.can("type"):
@@ -83,8 +84,6 @@ class Draft:
 
     async def _paint(self, interval: float) -> None:
         try:
-            await self._changed.wait()
-            await asyncio.sleep(min(HESITATION, interval))
             while True:
                 await self._changed.wait()
                 self._changed.clear()

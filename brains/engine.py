@@ -29,6 +29,9 @@ NICENESS = 5
 # A request that was cancelled stops between two batches: on a processor a small batch is as fast as a large
 # one, and 128 tokens are over in half a second where 2048 would hold the slot for many.
 BATCH = {"cpu": 128, "gpu": 512}
+# Writing a token with a small model is so little work that threads wait for each other longer than they work:
+# one alone writes 79 tokens a second where two write 45. Reading a prompt still takes them all.
+SMALL = 256 * 1024 * 1024  # bytes
 QUIET = 2  # warnings and errors
 
 
@@ -102,6 +105,8 @@ def parameters(xllamacpp: Any, options: EngineOptions, header: Header, key: str)
     threads = options.threads or physical()
     if threads:
         wanted.cpuparams.n_threads = wanted.cpuparams_batch.n_threads = threads
+    if not options.threads and options.model_path.stat().st_size < SMALL:
+        wanted.cpuparams.n_threads = 1
     # The same for builds with the engine's own threads.
     wanted.cpuparams.poll = wanted.cpuparams_batch.poll = 0
     return wanted
