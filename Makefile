@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCK := cd $(CURDIR) && $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
-.PHONY: run test check docs bench lock clean
+.PHONY: run test check docs bench soak lock clean
 
 run: .venv/run
 	$(BIN)/roost run
@@ -21,6 +21,11 @@ docs: .venv/dev
 
 bench: .venv/dev
 	PYTHONPATH=tests $(BIN)/python -m bench
+
+# Tens of thousands of messages with faults; ROOST_KILLS=200 for many kills.
+soak: .venv/dev
+	PYTHONPATH=tests $(BIN)/python -m soak
+	ROOST_KILLS=200 $(BIN)/python -m pytest -s tests/test_kill.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -21,10 +21,11 @@ from roost.dispatch import Dispatcher
 from roost.errors import ConfigError, RoostError
 from roost.home import Lock
 from roost.jobs import Schedule
-from roost.journal import Journal, sound
+from roost.journal import Journal
 from roost.outbox import Outbox
 from roost.pipeline import Pipeline
 from roost.registry import Registry
+from roost.rows import sound
 from roost.supervisor import Supervisor
 from roost.values import Message, Place, Reply
 

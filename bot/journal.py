@@ -15,16 +15,30 @@ import logging
 import sqlite3
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
 from roost.contracts import Said
 from roost.errors import StoreError
+from roost.rows import (
+    Part,
+    emptied,
+    encode,
+    encode_reply,
+    identity,
+    kind_of,
+    read_item,
+    read_parts,
+    read_sent,
+    said_by_bot,
+    said_by_person,
+    write_parts,
+)
 from roost.salvage import carry_over, is_damaged, set_aside
-from roost.values import Attachment, Event, Message, Place, PlaceKind, Reply, Sent
+from roost.values import Event, Message, Place, Reply, Sent
 from roost.writer import Operation, Writer
 
 T = TypeVar("T")
@@ -80,28 +94,6 @@ MIGRATIONS = (
 )
 
 
-@dataclass(slots=True)
-class Part:
-    """One row of the outbox: a message that fits its channel.
-
-    `draft` is a preview already on the screen, to be edited into this part instead of sending it. `unsure`
-    says that an earlier try may have been delivered. `due` is when it may be tried again, in seconds since the epoch.
-    """
-
-    id: int
-    place: Place
-    reply: Reply
-    draft: Sent | None = None
-    unsure: bool = False
-    tries: int = 0
-    at: float = 0.0
-    due: float = 0.0
-
-    @property
-    def key(self) -> str:
-        return key_of(self.id, self.at)
-
-
 class Journal:
     """What was accepted and what was answered, safe on disk."""
 
@@ -130,7 +122,7 @@ class Journal:
 
     async def accept(self, item: Message | Event) -> int | None:
         """Write down what came in and return its number, or None when it was here before."""
-        row = (item.place.channel, identity(item), str(item.place), _kind(item), time.time(), encode(item))
+        row = (item.place.channel, identity(item), str(item.place), kind_of(item), time.time(), encode(item))
 
         def insert(db: sqlite3.Connection) -> int | None:
             sql = "INSERT OR IGNORE INTO inbox (channel, identity, place, kind, at, body) VALUES (?, ?, ?, ?, ?, ?)"
@@ -150,8 +142,8 @@ class Journal:
             items = []
             for seq, kind, body, draft in rows:
                 try:
-                    item = _item(kind, body)
-                    items.append((seq, item, _sent(item.place, draft)))
+                    item = read_item(kind, body)
+                    items.append((seq, item, read_sent(item.place, draft)))
                 except (msgspec.MsgspecError, ValueError) as error:
                     log.error("Message %d in the journal cannot be read and stays without an answer: %s", seq, error)
                     db.execute("UPDATE inbox SET outcome = 'silent', reason = 'unreadable' WHERE seq = ?", (seq,))
@@ -185,7 +177,7 @@ class Journal:
             sql = "UPDATE inbox SET outcome = ?, reason = ? WHERE seq = ?"
             db.execute(sql, (outcome, reason, seq))
             db.executemany(sql, [("silent", f"answered with {seq}", other) for other in collected])
-            return _write_parts(db, seq, replies, draft, unsure)
+            return write_parts(db, seq, replies, draft, unsure)
 
         return await self._do(end)
 
@@ -193,7 +185,7 @@ class Journal:
 
     async def post(self, replies: Sequence[tuple[Place, Reply]]) -> list[Part]:
         """Write parts that answer no message."""
-        return await self._do(lambda db: _write_parts(db, None, replies))
+        return await self._do(lambda db: write_parts(db, None, replies))
 
     async def unsent(self) -> list[Part]:
         """Parts still to be delivered, oldest first. One that was being sent when the process died is unsure."""
@@ -201,7 +193,7 @@ class Journal:
         def read(db: sqlite3.Connection) -> list[Part]:
             db.execute("UPDATE outbox SET unsure = 1, state = 'waiting' WHERE state = 'sending'")
             db.execute("UPDATE outbox SET state = 'waiting' WHERE state = 'revived'")
-            return _read_parts(db, "waiting")
+            return read_parts(db, "waiting")
 
         return await self._do(read)
 
@@ -209,7 +201,7 @@ class Journal:
         """Dead letters that a person wants sent again."""
 
         def read(db: sqlite3.Connection) -> list[Part]:
-            parts = _read_parts(db, "revived")
+            parts = read_parts(db, "revived")
             if parts:
                 db.execute("UPDATE outbox SET state = 'waiting' WHERE state = 'revived'")
             return parts
@@ -226,7 +218,7 @@ class Journal:
         sql = "UPDATE outbox SET state = 'sent', sent = ?, error = '' WHERE id = ?"
         await self._do(lambda db: db.execute(sql, (ids, part.id)))
         if any(one.data for one in part.reply.attachments):
-            light = encode_reply(replace(part.reply, attachments=tuple(map(_emptied, part.reply.attachments))))
+            light = encode_reply(replace(part.reply, attachments=tuple(map(emptied, part.reply.attachments))))
             await self._do(lambda db: db.execute("UPDATE outbox SET body = ? WHERE id = ?", (light, part.id)))
 
     async def put_off(self, part: Part, due: float, error: str) -> None:
@@ -262,13 +254,13 @@ class Journal:
                 " ORDER BY seq DESC LIMIT ?",
                 (key, limit),
             )
-            said = [_said_by_person(row) for row in came]
+            said = [said_by_person(row) for row in came]
             went = db.execute(
                 "SELECT at, body, id, sent, draft FROM outbox WHERE place = ? AND state NOT IN ('dead', 'dropped')"
                 " ORDER BY id DESC LIMIT ?",
                 (key, limit),
             )
-            said += [_said_by_bot(row, bot_name) for row in went]
+            said += [said_by_bot(row, bot_name) for row in went]
             return [line for _, line in sorted(said, key=lambda pair: pair[0])[-limit:]]
 
         return await self._do(read)
@@ -340,127 +332,3 @@ def connect(path: Path, synchronous: str = "full") -> sqlite3.Connection:
     for number, migration in enumerate(MIGRATIONS[version:], version + 1):
         db.executescript(f"BEGIN; {migration} PRAGMA user_version = {number}; COMMIT;")
     return db
-
-
-def identity(item: Message | Event) -> str:
-    """What a second delivery of the same thing would repeat, within its channel."""
-    if isinstance(item, Message):
-        return item.identity
-    return f"{item.place}!{item.kind}!{item.message_id}!{item.person}!{item.value}!{item.at}"
-
-
-def encode(item: Message | Event) -> bytes:
-    """JSON. Raises UnicodeEncodeError for text that `mend` can mend."""
-    return msgspec.json.encode(bare(item))
-
-
-def bare(item: Message | Event) -> Message | Event:
-    """An item without what lives in this process only."""
-    item = replace(item, raw=None)
-    if isinstance(item, Message) and item.attachments:
-        return replace(item, attachments=tuple(replace(one, open=None) for one in item.attachments))
-    return item
-
-
-def mend(item: Message | Event) -> Message | Event:
-    """Replace what is not valid Unicode (lone surrogates) in every text of an item."""
-    tree = msgspec.to_builtins(bare(item))
-    return msgspec.convert(_mend_tree(tree), type=type(item))
-
-
-def sound(text: str) -> str:
-    """The text with what is not valid Unicode replaced."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _mend_tree(tree: Any) -> Any:
-    if isinstance(tree, str):
-        return sound(tree)
-    if isinstance(tree, dict):
-        return {name: _mend_tree(value) for name, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [_mend_tree(value) for value in tree]
-    return tree
-
-
-def _emptied(attachment: Attachment) -> Attachment:
-    return replace(attachment, data=None, open=None)
-
-
-def key_of(id: int, at: float) -> str:
-    """The idempotency key of an outbox row: the same for every try, and new when a journal begins again."""
-    return f"{id}-{int(at * 1000):x}"
-
-
-def encode_reply(reply: Reply) -> bytes:
-    return msgspec.json.encode(replace(reply, attachments=tuple(replace(one, open=None) for one in reply.attachments)))
-
-
-def _kind(item: Message | Event) -> str:
-    if isinstance(item, Event):
-        return "event"
-    return "edit" if item.edited else "message"
-
-
-def _write_parts(
-    db: sqlite3.Connection,
-    seq: int | None,
-    replies: Sequence[tuple[Place, Reply]],
-    draft: Sent | None = None,
-    unsure: bool = False,
-) -> list[Part]:
-    """Write a row for each reply; what is said of the draft holds for the first."""
-    now = time.time()
-    parts: list[Part] = []
-    for place, reply in replies:
-        preview = draft if draft and draft.ids and draft.place == place else None
-        ids = msgspec.json.encode(preview.ids).decode() if preview else ""
-        row = (seq, str(place), place.kind, now, encode_reply(reply), ids, unsure)
-        sql = "INSERT INTO outbox (seq, place, kind, at, body, draft, unsure) VALUES (?, ?, ?, ?, ?, ?, ?)"
-        id = db.execute(sql, row).lastrowid or 0
-        parts.append(Part(id, place, reply, preview, unsure, at=now))
-        draft, unsure = None, False
-    return parts
-
-
-def _item(kind: str, body: bytes) -> Message | Event:
-    if kind == "event":
-        return msgspec.json.decode(body, type=Event)
-    return msgspec.json.decode(body, type=Message)
-
-
-def _sent(place: Place, ids: str) -> Sent | None:
-    return Sent(place, msgspec.json.decode(ids, type=tuple[str, ...])) if ids else None
-
-
-def _read_parts(db: sqlite3.Connection, state: str) -> list[Part]:
-    """The parts in a state, oldest first. One that cannot be read becomes a dead letter."""
-    sql = "SELECT id, place, kind, body, draft, unsure, tries, at, due FROM outbox WHERE state = ? ORDER BY id"
-    parts = []
-    for row in db.execute(sql, (state,)).fetchall():
-        try:
-            parts.append(_part(*row))
-        except (msgspec.MsgspecError, ValueError) as error:
-            log.error("Part %d in the journal cannot be read and becomes a dead letter: %s", row[0], error)
-            db.execute("UPDATE outbox SET state = 'dead', error = 'unreadable' WHERE id = ?", (row[0],))
-    return parts
-
-
-def _part(
-    id: int, name: str, kind: PlaceKind, body: bytes, draft: str, unsure: int, tries: int, at: float, due: float
-) -> Part:
-    place = replace(Place.parse(name), kind=kind)
-    reply = msgspec.json.decode(body, type=Reply)
-    return Part(id, place, reply, _sent(place, draft), bool(unsure), tries, at, due)
-
-
-def _said_by_person(row: tuple[float, bytes]) -> tuple[float, Said]:
-    at, body = row
-    message = msgspec.json.decode(body, type=Message)
-    return at, Said(message.id, False, message.sender.name, message.text, at)
-
-
-def _said_by_bot(row: tuple[float, bytes, int, str, str], name: str) -> tuple[float, Said]:
-    at, body, id, sent, draft = row
-    ids = msgspec.json.decode(sent or draft or "[]") or [key_of(id, at)]
-    return at, Said(ids[0], True, name, msgspec.json.decode(body, type=Reply).text, at)

@@ -20,9 +20,10 @@ from dataclasses import replace
 from roost.contracts import Channel, ChannelConfig, Limits
 from roost.dispatch import is_cancelled
 from roost.errors import LoginFailed, NotSent, Undeliverable
-from roost.journal import Journal, Part
+from roost.journal import Journal
 from roost.lanes import Lanes
 from roost.logs import redact
+from roost.rows import Part
 from roost.values import Place, Sent
 
 log = logging.getLogger("roost.outbox")

@@ -24,10 +24,11 @@ from roost.degrade import choose
 from roost.dispatch import is_cancelled
 from roost.draft import Draft
 from roost.errors import RoostError, StoreError
-from roost.journal import Outcome, mend
+from roost.journal import Outcome
 from roost.lanes import Lanes
 from roost.prompt import build, turn_text
 from roost.registry import did_you_mean
+from roost.rows import mend
 from roost.values import Button, Event, Message, Place, Reply, Sent
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import pytest
 
 from roost import Attachment, Message, Person, Place, Reply, Sent, writer
 from roost.errors import StoreError
-from roost.journal import Journal, mend
+from roost.journal import Journal
+from roost.rows import mend
 
 ANN = Person("stage", "ann", "Ann")
 HERE = Place("stage", "1")
