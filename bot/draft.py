@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 
 from roost.contracts import Channel
 from roost.errors import ChannelError, NotSent, Undeliverable
@@ -23,14 +24,27 @@ LAST_PREVIEW = 15.0  # seconds to wait for a preview that is on its way when the
 
 
 class Draft:
-    """The preview of one answer in one place."""
+    """The preview of one answer in one place.
 
-    def __init__(self, channel: Channel, message: Message, seq: int, journal: Journal, earlier: Sent | None) -> None:
+    `earlier` is what an earlier run left on the screen; `behind` tells whether something that was said before still
+    waits to be delivered there.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        message: Message,
+        seq: int,
+        journal: Journal,
+        earlier: Sent | None,
+        behind: Callable[[], bool],
+    ) -> None:
         self.channel = channel
         self.place = message.place
         self.sent = earlier if earlier and earlier.ids else None
         self.unsure = earlier is not None and not earlier.ids
         self._leaving = False
+        self._behind = behind
         self._ticket = message.ticket
         self._seq = seq
         self._journal = journal
@@ -104,6 +118,8 @@ class Draft:
             return
         reply = Reply(text, ticket=self._ticket)
         if self.sent is None:
+            if self._behind():
+                return  # an earlier reply has not arrived yet, and nothing may overtake it
             await self._journal.preview(self._seq, Sent(self.place))
             self.sent = await self._first(reply)
             await self._journal.preview(self._seq, self.sent)

@@ -47,6 +47,8 @@ log = logging.getLogger("roost.journal")
 Outcome = Literal["reply", "notice", "silent"]
 
 CHECKPOINT_TRIES = 50
+# A part stays as long as the message it answers, so that the books balance also when the clock was set back.
+GONE = "state IN ('sent', 'dropped') AND (seq IS NULL OR seq NOT IN (SELECT seq FROM inbox))"
 PRUNED = 1000  # rows dropped in one transaction
 
 MIGRATIONS = (
@@ -254,14 +256,14 @@ class Journal:
                 " ORDER BY seq DESC LIMIT ?",
                 (key, limit),
             )
-            said = [said_by_person(row) for row in came]
+            said = [said_by_person(*row) for row in came.fetchall()[::-1]]
             went = db.execute(
                 "SELECT at, body, id, sent, draft FROM outbox WHERE place = ? AND state NOT IN ('dead', 'dropped')"
                 " ORDER BY id DESC LIMIT ?",
                 (key, limit),
             )
-            said += [said_by_bot(row, bot_name) for row in went]
-            return [line for _, line in sorted(said, key=lambda pair: pair[0])[-limit:]]
+            said += [said_by_bot(*row, name=bot_name) for row in went.fetchall()[::-1]]
+            return sorted((line for line in said if line is not None), key=lambda line: line.at)[-limit:]
 
         return await self._do(read)
 
@@ -287,7 +289,7 @@ class Journal:
     async def prune(self, days: float) -> int:
         """Drop what ended more than `days` ago; returns the number of rows. In small steps, to hold nobody up."""
         before, rows = time.time() - days * 86400, 0
-        for table, ended in (("inbox", "outcome IS NOT NULL"), ("outbox", "state IN ('sent', 'dropped')")):
+        for table, ended in (("inbox", "outcome IS NOT NULL"), ("outbox", GONE)):
             dropped = PRUNED
             while dropped == PRUNED:
                 sql = f"SELECT rowid FROM {table} WHERE {ended} AND at < {before} LIMIT {PRUNED}"

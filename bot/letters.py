@@ -52,7 +52,11 @@ def dead(path: Path, id: int | None = None) -> list[Letter]:
 
 
 def _letter(id: int, place: str, at: float, tries: int, error: str, body: bytes) -> Letter:
-    return Letter(id, place, at, tries, error, msgspec.json.decode(body, type=Reply).text)
+    try:
+        text = msgspec.json.decode(body, type=Reply).text
+    except msgspec.MsgspecError:
+        text = "(unreadable)"
+    return Letter(id, place, at, tries, error, text)
 
 
 def resend(path: Path, id: int | None = None) -> int:
@@ -66,4 +70,6 @@ def drop(path: Path, id: int | None = None) -> int:
     """Delete the texts of dead letters for good; returns how many. That there were some stays written."""
     sql = "UPDATE outbox SET state = 'dropped', body = '' WHERE state = 'dead' AND ? IN (id, 0)"
     with opened(path) as db:
-        return db.execute(sql, (id or 0,)).rowcount
+        dropped = db.execute(sql, (id or 0,)).rowcount
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the write-ahead log still holds the texts
+        return dropped

@@ -90,6 +90,10 @@ class Outbox:
         for part in parts:
             self._lanes.put(str(part.place), part)
 
+    def busy(self, place: Place) -> bool:
+        """Whether something for this place has not arrived yet."""
+        return self._lanes.busy(str(place))
+
     def limits(self, channel: Channel) -> Limits:
         """A channel's limits, less the room that the mark of a repetition may need."""
         limits = channel.limits

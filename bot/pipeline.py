@@ -280,7 +280,8 @@ class Pipeline:
     async def _think(self, accepted: Accepted, message: Message) -> Answer:
         channel = self.bot.channel(message.place.channel)
         if channel is not None:
-            accepted.draft = Draft(channel, message, accepted.seq, self.bot.journal, accepted.earlier)
+            behind = functools.partial(self.bot.outbox.busy, message.place)
+            accepted.draft = Draft(channel, message, accepted.seq, self.bot.journal, accepted.earlier, behind)
             accepted.draft.open()
         async with self.bot.thinking() as brain:
             await brain.load()

@@ -151,13 +151,19 @@ def _part(
     return Part(id, place, reply, read_sent(place, draft), bool(unsure), tries, at, due)
 
 
-def said_by_person(row: tuple[float, bytes]) -> tuple[float, Said]:
-    at, body = row
-    message = msgspec.json.decode(body, type=Message)
-    return at, Said(message.id, False, message.sender.name, message.text, at)
+def said_by_person(at: float, body: bytes) -> Said | None:
+    """A line of history, or None when it cannot be read."""
+    try:
+        message = msgspec.json.decode(body, type=Message)
+    except (msgspec.MsgspecError, ValueError):
+        return None
+    return Said(message.id, False, message.sender.name, message.text, at)
 
 
-def said_by_bot(row: tuple[float, bytes, int, str, str], name: str) -> tuple[float, Said]:
-    at, body, id, sent, draft = row
-    ids = msgspec.json.decode(sent or draft or "[]") or [key_of(id, at)]
-    return at, Said(ids[0], True, name, msgspec.json.decode(body, type=Reply).text, at)
+def said_by_bot(at: float, body: bytes, id: int, sent: str, draft: str, name: str) -> Said | None:
+    """A line of history, or None when it cannot be read."""
+    try:
+        ids = msgspec.json.decode(sent or draft or "[]", type=tuple[str, ...]) or (key_of(id, at),)
+        return Said(ids[0], True, name, msgspec.json.decode(body, type=Reply).text, at)
+    except msgspec.MsgspecError:
+        return None

@@ -12,7 +12,7 @@ import pytest
 from roost import Place, Reply, Sent, draft
 from roost.contracts import Limits
 from roost.dialects import MARKDOWN
-from roost.errors import MaybeSent, Undeliverable
+from roost.errors import MaybeSent, NotSent, Undeliverable
 from roost.testing import Stage, StageChannel
 
 
@@ -167,3 +167,16 @@ async def test_a_second_preview_after_a_crash_ends_as_a_marked_answer(tmp_path: 
     async with Stage(tmp_path, channel=Slate, script=lambda said: ["Once upon", " a time."]) as stage:
         await stage.quiet()
         assert list(slate(stage).screen.values()) == ["(possibly repeated)\nOnce upon a time."]
+
+
+async def test_a_preview_does_not_overtake_a_reply_that_waits(tmp_path: Path) -> None:
+    async with Stage(tmp_path, channel=Slate) as stage:
+        slate(stage).fail = [NotSent("busy", retry_after=0.3)]
+        await stage.say("first")
+        async with asyncio.timeout(10):
+            while slate(stage).fail:
+                await asyncio.sleep(0)
+        stage.brain.script = lambda said: ["Once upon", " a time."]
+        await stage.say("second")
+        await stage.quiet()
+        assert list(slate(stage).screen.values()) == ["first", "Once upon a time."]
