@@ -160,7 +160,7 @@ def said_by_person(at: float, body: bytes) -> Said | None:
     return Said(message.id, False, message.sender.name, message.text, at)
 
 
-def said_by_bot(at: float, body: bytes, id: int, sent: str, draft: str, name: str) -> Said | None:
+def said_by_bot(at: float, body: bytes, id: int, sent: str, draft: str, *, name: str) -> Said | None:
     """A line of history, or None when it cannot be read."""
     try:
         ids = msgspec.json.decode(sent or draft or "[]", type=tuple[str, ...]) or (key_of(id, at),)
