@@ -307,6 +307,8 @@ class Bot:
         self.config = config
         changed = [f"[{name}]" for name in ("bot", "access", *TABLES_LATER) if differs(name, old, config)]
         self.access.table, self.access.owner = config.access, config.bot.owner
+        if old.bot.log != config.bot.log:
+            logs.hear(config.bot.log)
         if brain is not None:
             self._change_brain(brain)
             changed.append("[brain]")

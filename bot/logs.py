@@ -34,6 +34,11 @@ def begin(level: str) -> None:
     stream = logging.StreamHandler(sys.stderr)
     stream.setFormatter(_redaction)
     logging.basicConfig(level=logging.WARNING, handlers=[stream], force=True)
+    hear(level)
+
+
+def hear(level: str) -> None:
+    """Write our own lines from `level` on."""
     logging.getLogger("roost").setLevel(level.upper())
 
 

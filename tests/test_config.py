@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -323,3 +324,15 @@ def test_help_imports_no_channel_and_no_engine(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+async def test_another_log_level_holds_at_once(tmp_path: Path) -> None:
+    logger = logging.getLogger("roost")
+    before = logger.level
+    try:
+        async with Stage(tmp_path) as stage:
+            stage.path.write_text("[bot]\nlog = 'debug'\n" + stage.path.read_text())
+            await stage.bot.reload()
+            assert logger.level == logging.DEBUG
+    finally:
+        logger.setLevel(before)
