@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from roost.dialects import PLAIN, Dialect
+from roost.errors import StoreError
 from roost.keys import key
 from roost.values import Attachment, AttachmentKind, Event, Message, Place, Reply, Sent
 
@@ -196,7 +197,16 @@ class Channel(ABC):
 
 # ------------------------------------------------------------------------------------------------ brains
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool that the brain wants called. `arguments` is a JSON object, `id` what its result refers to."""
+
+    id: str
+    name: str
+    arguments: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +214,9 @@ class Turn:
     """One entry of a conversation as the brain sees it.
 
     `id` is the identity of the message it came from, so that remembering it twice changes nothing.
-    `tokens` is the engine's own count of `text`, 0 when it has not been counted.
+    `tokens` is the engine's own count of `text`, 0 when it has not been counted. `author` is a name for showing,
+    `person` is `str(person)` of who wrote it. A `pinned` turn stays in every prompt. An assistant's turn may have
+    `calls`; each is answered by a turn of the role "tool" right behind it, whose `call` is the call's id.
     """
 
     role: Role
@@ -213,6 +225,10 @@ class Turn:
     at: float = 0.0
     id: str = ""
     tokens: int = 0
+    person: str = ""
+    pinned: bool = False
+    calls: tuple[Call, ...] = ()
+    call: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +291,9 @@ class Brain(ABC):
         """The number of tokens in `text`; an engine without a tokenizer estimates it from above."""
         return len(text.encode()) // 3 + 1
 
+    async def shrink(self) -> None:
+        """Let go of what can be made again, prefixes of idle conversations first: the machine is short of memory."""
+
     async def unload(self) -> None:
         """Give memory, processes and connections back."""
 
@@ -285,21 +304,60 @@ Count = Callable[[str], Awaitable[int]]
 
 
 @dataclass(frozen=True, slots=True)
+class Hit:
+    """A stretch of an old conversation that was looked for: turns that belong together, oldest first.
+
+    `score` is at least 0 and at most 1, and comparable within one search only.
+    """
+
+    turns: tuple[Turn, ...]
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Recollection:
-    """What memory gives for a prompt: a summary of what is older, then turns, oldest first."""
+    """What memory gives for a prompt: a summary of what is older, turns, oldest first, and what was `found`.
+
+    Pinned turns come first of the turns. What was found belongs at the prompt's end, since it changes each time.
+    """
 
     summary: str = ""
     turns: tuple[Turn, ...] = ()
+    found: tuple[Hit, ...] = ()
+
+
+Trigger = Literal["turns", "tokens", "idle", "pressure", "person"]
+Action = Literal["summary", "extract"]
 
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """A report of one compaction, for people to read."""
+    """A report of one compaction, for people to read. It holds no word of what was said.
+
+    `turns` were folded away; `tokens_before` and `tokens_after` are what the summary and the turns that were
+    there took in a prompt. `note` says why it failed, or why the summary is an extract although the brain was
+    asked; `done` is False when nothing was changed.
+    """
 
     place: str
-    turns_before: int
-    turns_after: int
+    at: float
+    trigger: Trigger
+    action: Action
+    turns: int = 0
+    tokens_before: int = 0
+    tokens_after: int = 0
+    seconds: float = 0.0
     note: str = ""
+    done: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Something a person asked to be remembered. `id` is a small number, for naming it in a chat."""
+
+    id: int
+    text: str
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,7 +368,11 @@ class MemoryConfig:
 
 
 class Memory(ABC):
-    """What remembers. Places are keys; nothing leaks from one to another."""
+    """What remembers. Places are keys; nothing leaks from one to another.
+
+    Only recalling, remembering and forgetting are needed; a memory without the rest keeps the methods below,
+    which say so or do nothing.
+    """
 
     Config: ClassVar[type[MemoryConfig]] = MemoryConfig
 
@@ -322,20 +384,57 @@ class Memory(ABC):
         """Make ready. Raises StoreError."""
 
     @abstractmethod
-    async def recall(self, place: Place, budget: int, count: Count) -> Recollection:
-        """The recent turns of `place` that fit `budget` tokens."""
+    async def recall(self, place: Place, budget: int, count: Count, query: str = "") -> Recollection:
+        """What `place` needs for its next prompt, within `budget` tokens.
+
+        `query` is what was just said: old turns that matter for it are `found`.
+        """
 
     @abstractmethod
     async def remember(self, place: Place, turns: Sequence[Turn]) -> None:
         """Append turns. A turn whose (role, id) is already there replaces it instead of being added."""
 
-    async def compact(self, place: Place) -> Compaction | None:
-        """Fold old turns away, or return None when there is nothing to fold."""
-        return None
-
     @abstractmethod
     async def forget(self, place: Place) -> int:
         """Erase everything about `place`; returns the number of turns erased."""
+
+    async def forget_person(self, person: str) -> int:
+        """Erase what `person` (as `str(person)`) said anywhere, and the answers; returns the number of turns."""
+        raise StoreError("This memory cannot forget a single person.")
+
+    async def compact(self, place: Place, brain: Brain | None, trigger: Trigger = "person") -> Compaction | None:
+        """Fold old turns away, or return None when there is nothing to fold.
+
+        Cancelling it changes nothing. `brain` writes the summary; without one it is an extract.
+        """
+        return None
+
+    async def due(self, now: float) -> Sequence[tuple[Place, Trigger]]:
+        """The places whose compaction is due at `now`, in seconds since the epoch; the most urgent first."""
+        return ()
+
+    async def search(self, place: Place, words: str, limit: int = 5) -> Sequence[Hit]:
+        """The stretches of the conversation in `place` that fit `words` best, the best first."""
+        return ()
+
+    async def pin(self, place: Place, id: str, pinned: bool = True) -> bool:
+        """Keep what was said in the message `id` in every prompt, or no longer; False when it is not there."""
+        return False
+
+    async def note(self, owner: str, text: str) -> Fact:
+        """Remember a fact for `owner`: `str(person)` or `str(place)`. Saying it again changes nothing."""
+        raise StoreError("This memory keeps no facts.")
+
+    async def facts(self, owner: str) -> Sequence[Fact]:
+        """What was noted for `owner`, oldest first."""
+        return ()
+
+    async def drop(self, owner: str, id: int) -> Fact | None:
+        """Erase one fact and return it; None when there is none with this number."""
+        return None
+
+    async def shrink(self) -> None:
+        """Let go of what can be read again from the disk: the machine is short of memory."""
 
     async def close(self) -> None:
         """Write what is not written and let go of files."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
 from re import sub
@@ -24,6 +24,8 @@ TURNS, WINDOW = "turns", "window"
 RECORD = 1
 
 T = TypeVar("T")
+
+DEFAULTS = {one.name: list(one.default) if one.default == () else one.default for one in fields(Turn)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,9 @@ class Conversation:
 
 
 def plain(turn: Turn) -> dict[str, Any]:
-    return {name: getattr(turn, name) for name in Turn.__slots__}
+    """A turn as it is stored: without what is as it is in most turns."""
+    values: dict[str, Any] = msgspec.to_builtins(turn)
+    return {name: value for name, value in values.items() if value != DEFAULTS.get(name)}
 
 
 def convert(document: Any, kind: type[T]) -> T | None:

@@ -88,7 +88,7 @@ class Window(Memory):
             async with self._lock(place):
                 await self._run(self._add, place, tuple(turns))
 
-    async def recall(self, place: Place, budget: int, count: Count) -> Recollection:
+    async def recall(self, place: Place, budget: int, count: Count, query: str = "") -> Recollection:
         """The window's turns, uncounted ones counted by `count` and stored with it.
 
         Each turn costs OVERHEAD tokens beyond its text. A turn too long for the window is cut in the middle, in
