@@ -102,9 +102,10 @@ class Bot:
         channel = self.channel(message.place.channel)
         return self.access.role(message.sender, local=channel is not None and channel.local)
 
-    def menu(self) -> Sequence[tuple[str, str]]:
-        """Name and help of each command, once, in alphabetical order."""
-        return [(name, one.help) for name, one in sorted(self.registry.commands.items()) if name == one.name]
+    def menu(self, owner: bool = False) -> Sequence[tuple[str, str]]:
+        """Name and help of each command, once, in alphabetical order; the owner's own only for the owner."""
+        commands = sorted(self.registry.commands.items())
+        return [(name, one.help) for name, one in commands if name == one.name and (owner or not one.owner)]
 
     def system_text(self) -> str:
         """The first words of every prompt."""
@@ -142,12 +143,12 @@ class Bot:
         await self._serve()
         for name, entry in self.config.channels.items():
             self._make_channel(name, entry)
-        # What is left from before goes first; only then may channels bring more.
-        self.outbox.put(await self.journal.unsent())
-        for seq, item, earlier in await self.journal.unanswered():
-            self.pipeline.queue(seq, item, earlier)
+        await self.journal.interrupted()
+        for name in self.channels:
+            await self._take_up(name)
         for supervisor in self.channels.values():
             supervisor.start(self.pipeline.accept)
+        await self._warn_of_stranded()
         self._schedule.start(self.registry.jobs)
         await self.dispatch.all("startup", bot=self)
         for work in (self._load_brain(self.brain), self._watch(), self._keep_house(), self._revive()):
@@ -196,6 +197,8 @@ class Bot:
             await brain.load()
         except RoostError as error:
             log.error("The brain is not ready: %s", error)
+        except Exception:
+            log.exception("The brain is not ready.")
 
     async def _keep_house(self) -> None:
         while True:
@@ -236,9 +239,30 @@ class Bot:
         self._mount(supervisor)
         return supervisor
 
-    def _start_channel(self, name: str, entry: ChannelEntry) -> None:
+    async def _take_up(self, name: str) -> None:
+        """Go on with what is left of a channel from before; only then may it bring more."""
+        self.outbox.open(name)
+        last = 0
+        while parts := await self.journal.unsent(name, last):
+            self.outbox.put(parts)
+            last = parts[-1].id
+        last = 0
+        while left := await self.journal.unanswered(name, last):
+            for one in left:
+                self.pipeline.queue(one)
+            last = left[-1].seq
+
+    async def _warn_of_stranded(self) -> None:
+        for name, count in (await self.journal.waiting()).items():
+            if name not in self.channels:
+                log.warning(
+                    "The channel '%s' is not switched on in bot.toml; messages waiting for it: %d.", name, count
+                )
+
+    async def _start_channel(self, name: str, entry: ChannelEntry) -> None:
         supervisor = self._make_channel(name, entry)
         if supervisor is not None:
+            await self._take_up(name)
             supervisor.start(self.pipeline.accept)
 
     def _mount(self, supervisor: Supervisor) -> None:
@@ -254,6 +278,8 @@ class Bot:
         if self.web is not None:
             self.web.unmount(name)
         await self.channels.pop(name).stop()
+        self.pipeline.leave(name)
+        await self.outbox.leave(name)
 
     async def _serve(self) -> None:
         if not self.config.web.enabled:
@@ -312,8 +338,7 @@ class Bot:
         if brain is not None:
             self._change_brain(brain)
             changed.append("[brain]")
-        if memory is not None:
-            await self._change_memory(memory)
+        if memory is not None and await self._change_memory(memory, old):
             changed.append("[memory]")
         if differs("web", old, config) and await self._change_web(old):
             changed.append("[web]")
@@ -325,12 +350,18 @@ class Bot:
             self._do(old.unload())
         self._do(self._load_brain(brain))
 
-    async def _change_memory(self, memory: Memory) -> None:
-        """Between two answers, so that none finds its memory closed."""
+    async def _change_memory(self, memory: Memory, old: Config) -> bool:
+        """Between two answers, so that none finds its memory closed. One that cannot be opened changes nothing."""
         async with self.pipeline.lanes.held():
-            await self.memory.close()
-            self.memory = memory
-            await memory.open()
+            try:
+                await memory.open()
+            except RoostError as error:
+                log.error("The memory stays as it was: %s", error)
+                self.config = replace(self.config, memory=old.memory, memory_class=old.memory_class)
+                return False
+            before, self.memory = self.memory, memory
+            await before.close()
+        return True
 
     async def _change_web(self, old: Config) -> bool:
         """Serve as the new table says; when that fails, as the old one said, and return False."""
@@ -353,7 +384,7 @@ class Bot:
             if name in self.channels:
                 await self._stop_channel(name)
             if name in new.channels:
-                self._start_channel(name, new.channels[name])
+                await self._start_channel(name, new.channels[name])
         return [f"[channels.{name}]" for name in changed]
 
 

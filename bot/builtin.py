@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 @command("help", aliases=("start",))
-def help_(bot: Bot, name: str = "") -> str:
+def help_(bot: Bot, message: Message, name: str = "") -> str:
     """Tell what I can do, or how one command is written."""
     prefix = bot.config.bot.prefix
     one = bot.registry.commands.get(called(name.removeprefix(prefix)))
     if one is not None:
         return f"{one.help}\n\n`{prefix}{one.usage}`"
-    lines = [f"- `{prefix}{name}` {text}" for name, text in bot.menu()]
+    lines = [f"- `{prefix}{name}` {text}" for name, text in bot.menu(bot.role(message) == "owner")]
     return f"I am {bot.name}. Write to me and I answer. I also know these commands:\n\n" + "\n".join(lines)
 
 

@@ -28,8 +28,9 @@ class Limits:
     `max_text` counts `unit`s of the *rendered* text of one message. `media` maps an attachment kind to the
     largest size in bytes; a kind that is absent is sent as a link. `buttons` is the largest number under one
     message, 0 for none. `stream` is the shortest time in seconds between two edits of a growing answer, None
-    when answers are not streamed. `rate` and `place_rate` are messages per second for the whole account and
-    for one place. `idempotent` says that the platform drops a second send with the same `reply.key`.
+    when answers are not streamed. `rate`, `place_rate` and `group_rate` are messages per second for the whole
+    account, for one place, and for one group where that differs. `idempotent` says that the platform drops a
+    second send with the same `reply.key`.
     """
 
     max_text: int = 4096
@@ -43,6 +44,7 @@ class Limits:
     stream: float | None = None
     rate: float | None = None
     place_rate: float | None = None
+    group_rate: float | None = None
     idempotent: bool = False
 
 
@@ -107,6 +109,9 @@ class ChannelConfig:
     )
     place_rate: float | None = key(
         None, help="Messages a second in one chat; 0 for no limit, the platform's own when absent.", least=0
+    )
+    group_rate: float | None = key(
+        None, help="Messages a second in one group; 0 for no limit, as `place_rate` says when absent.", least=0
     )
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from typing import Protocol
 
 from roost.contracts import Channel
 from roost.errors import ChannelError, NotSent, Undeliverable
 from roost.journal import Journal
 from roost.split import split
-from roost.values import Message, Reply, Sent
+from roost.values import Message, Place, Reply, Sent
 
 log = logging.getLogger("roost.draft")
 
@@ -23,12 +23,15 @@ TYPING = 4.0  # seconds between two typing signs; platforms show one for five or
 LAST_PREVIEW = 15.0  # seconds to wait for a preview that is on its way when the answer is complete
 
 
-class Draft:
-    """The preview of one answer in one place.
+class Queue(Protocol):
+    """Whoever delivers finished messages."""
 
-    `earlier` is what an earlier run left on the screen; `behind` tells whether something that was said before still
-    waits to be delivered there.
-    """
+    def busy(self, place: Place) -> bool: ...
+    def spare(self, place: Place) -> bool: ...
+
+
+class Draft:
+    """The preview of one answer in one place. `earlier` is what an earlier run left on the screen."""
 
     def __init__(
         self,
@@ -37,14 +40,14 @@ class Draft:
         seq: int,
         journal: Journal,
         earlier: Sent | None,
-        behind: Callable[[], bool],
+        queue: Queue,
     ) -> None:
         self.channel = channel
         self.place = message.place
         self.sent = earlier if earlier and earlier.ids else None
         self.unsure = earlier is not None and not earlier.ids
         self._leaving = False
-        self._behind = behind
+        self._queue = queue
         self._ticket = message.ticket
         self._seq = seq
         self._journal = journal
@@ -116,10 +119,13 @@ class Draft:
     async def _put(self, text: str) -> None:
         if not text or text == self._painted:
             return
+        if self.sent is None and self._queue.busy(self.place):
+            return  # an earlier reply has not arrived yet, and nothing may overtake it
+        if not self._queue.spare(self.place):
+            self._changed.set()  # the platform has no room for a preview now: look again later
+            return
         reply = Reply(text, ticket=self._ticket)
         if self.sent is None:
-            if self._behind():
-                return  # an earlier reply has not arrived yet, and nothing may overtake it
             await self._journal.preview(self._seq, Sent(self.place))
             self.sent = await self._first(reply)
             await self._journal.preview(self._seq, self.sent)

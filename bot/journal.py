@@ -14,6 +14,7 @@ import functools
 import logging
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,15 +25,16 @@ import msgspec
 from roost.contracts import Said
 from roost.errors import StoreError
 from roost.rows import (
+    OPEN,
+    Open,
     Part,
     emptied,
     encode,
     encode_reply,
     identity,
     kind_of,
-    read_item,
+    read_open,
     read_parts,
-    read_sent,
     said_by_bot,
     said_by_person,
     write_parts,
@@ -50,6 +52,8 @@ CHECKPOINT_TRIES = 50
 # A part stays as long as the message it answers, so that the books balance also when the clock was set back.
 GONE = "state IN ('sent', 'dropped') AND (seq IS NULL OR seq NOT IN (SELECT seq FROM inbox))"
 PRUNED = 1000  # rows dropped in one transaction
+PAGE = 500  # rows read at a time
+CHANNEL = "substr(place, 1, instr(place, ':') - 1)"
 
 MIGRATIONS = (
     """
@@ -133,25 +137,26 @@ class Journal:
 
         return await self._do(insert)
 
-    async def unanswered(self) -> list[tuple[int, Message | Event, Sent | None]]:
-        """Everything accepted and not yet ended, oldest first: its number, itself, and the preview on the screen.
+    async def unanswered(self, channel: str, after: int = 0) -> list[Open]:
+        """What was accepted on a channel and has not ended, oldest first: the next of it with numbers above `after`.
 
         A preview without ids was being sent when the process died: it may be there or not.
         """
+        sql = f"SELECT {OPEN} FROM inbox WHERE outcome IS NULL AND channel = ? AND seq > ? ORDER BY seq LIMIT {PAGE}"
 
-        def read(db: sqlite3.Connection) -> list[tuple[int, Message | Event, Sent | None]]:
-            rows = db.execute("SELECT seq, kind, body, draft FROM inbox WHERE outcome IS NULL ORDER BY seq").fetchall()
-            items = []
-            for seq, kind, body, draft in rows:
-                try:
-                    item = read_item(kind, body)
-                    items.append((seq, item, read_sent(item.place, draft)))
-                except (msgspec.MsgspecError, ValueError) as error:
-                    log.error("Message %d in the journal cannot be read and stays without an answer: %s", seq, error)
-                    db.execute("UPDATE inbox SET outcome = 'silent', reason = 'unreadable' WHERE seq = ?", (seq,))
-            return items
+        def read(db: sqlite3.Connection) -> list[Open]:
+            while rows := db.execute(sql, (channel, after)).fetchall():
+                if items := read_open(db, rows):
+                    return items
+            return []
 
         return await self._do(read)
+
+    async def open_item(self, seq: int) -> Open | None:
+        """One of these by its number, None when it has ended."""
+        sql = f"SELECT {OPEN} FROM inbox WHERE outcome IS NULL AND seq = ?"
+        found = await self._do(lambda db: read_open(db, db.execute(sql, (seq,)).fetchall()))
+        return found[0] if found else None
 
     async def preview(self, seq: int, sent: Sent) -> None:
         """Write down the preview of this message's answer: without ids before it leaves, with them after."""
@@ -189,21 +194,43 @@ class Journal:
         """Write parts that answer no message."""
         return await self._do(lambda db: write_parts(db, None, replies))
 
-    async def unsent(self) -> list[Part]:
-        """Parts still to be delivered, oldest first. One that was being sent when the process died is unsure."""
+    async def interrupted(self) -> None:
+        """After a start: what was being sent when the process died may have arrived or not."""
 
-        def read(db: sqlite3.Connection) -> list[Part]:
+        def note(db: sqlite3.Connection) -> None:
             db.execute("UPDATE outbox SET unsure = 1, state = 'waiting' WHERE state = 'sending'")
             db.execute("UPDATE outbox SET state = 'waiting' WHERE state = 'revived'")
-            return read_parts(db, "waiting")
+            lost = "UPDATE outbox SET state = 'dead', error = 'unreadable' WHERE state = 'waiting'"
+            db.execute(f"{lost} AND instr(place, ':') < 2")  # no channel would ever ask for it
 
-        return await self._do(read)
+        await self._do(note)
+
+    async def unsent(self, channel: str, after: int = 0) -> list[Part]:
+        """Parts still to be delivered on a channel, oldest first: the next of them with numbers above `after`."""
+        condition = f"state = 'waiting' AND {CHANNEL} = ? AND id > ? ORDER BY id LIMIT {PAGE}"
+        return await self._do(lambda db: read_parts(db, condition, (channel, after)))
+
+    async def part(self, id: int) -> Part | None:
+        """A part that is still to be delivered."""
+        found = await self._do(lambda db: read_parts(db, "state IN ('waiting', 'sending') AND id = ?", (id,)))
+        return found[0] if found else None
+
+    async def waiting(self) -> dict[str, int]:
+        """How many messages and parts wait, by channel."""
+        sql = (
+            "SELECT channel, count(*) FROM inbox WHERE outcome IS NULL GROUP BY 1 UNION ALL "
+            f"SELECT {CHANNEL}, count(*) FROM outbox WHERE state IN ('waiting', 'sending', 'revived') GROUP BY 1"
+        )
+        counts: Counter[str] = Counter()
+        for channel, count in await self._do(lambda db: db.execute(sql).fetchall()):
+            counts[channel] += count
+        return dict(counts)
 
     async def revived(self) -> list[Part]:
         """Dead letters that a person wants sent again."""
 
         def read(db: sqlite3.Connection) -> list[Part]:
-            parts = read_parts(db, "revived")
+            parts = read_parts(db, "state = 'revived' ORDER BY id")
             if parts:
                 db.execute("UPDATE outbox SET state = 'waiting' WHERE state = 'revived'")
             return parts

@@ -10,89 +10,77 @@ What a platform will never take, or what has been tried long enough, becomes a d
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from roost.contracts import Channel, ChannelConfig, Limits
+from roost.contracts import Channel, Limits
 from roost.dispatch import is_cancelled
 from roost.errors import LoginFailed, NotSent, Undeliverable
 from roost.journal import Journal
-from roost.lanes import Lanes
+from roost.lanes import Lanes, Pause
 from roost.logs import redact
+from roost.pace import Pace
 from roost.rows import Part
 from roost.values import Place, Sent
+from roost.waiting import Waiting
 
 log = logging.getLogger("roost.outbox")
 
 LONGEST_PAUSE = 60.0  # seconds between two tries
+LONGEST_WAIT = 86400.0  # seconds; a part that is due later than that was put off by a clock gone wrong
 UNSURE_TRIES = 5  # tries of a part whose outcome stays unknown
 PATIENCE = 1_500  # tries, about a day of them, after which a part becomes a dead letter; clocks may jump
 
 
-class Bucket:
-    """A rate limit: `rate` a second, with a burst of up to `burst`."""
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self.rate = rate
-        self.burst = max(1.0, burst)
-        self._tokens = self.burst
-        self._at = time.monotonic()
-
-    def take(self) -> float:
-        """Take one, and return the seconds to wait before using it."""
-        now = time.monotonic()
-        self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate) - 1
-        self._at = now
-        return max(0.0, -self._tokens / self.rate)
-
-
-class Pace:
-    """The rate limits of one channel: of the account and of each place. What bot.toml says goes first."""
-
-    def __init__(self, channel: Channel) -> None:
-        given: ChannelConfig = channel.config
-        rate = channel.limits.rate if given.rate is None else given.rate
-        self.channel = channel
-        self._place_rate = channel.limits.place_rate if given.place_rate is None else given.place_rate
-        self._all = Bucket(rate, rate) if rate else None
-        self._places: dict[str, Bucket] = {}
-
-    async def wait(self, place: Place) -> None:
-        pause = self._all.take() if self._all else 0.0
-        if self._place_rate:
-            pause = max(pause, self._bucket(str(place), self._place_rate).take())
-        if pause:
-            await asyncio.sleep(pause)
-
-    def _bucket(self, place: str, rate: float) -> Bucket:
-        if len(self._places) > 10_000:
-            self._places.clear()
-        return self._places.setdefault(place, Bucket(rate, 3 * rate))
-
-
 class Outbox:
-    """Delivers what the journal holds. `channel` gives a channel by name while it is running, None otherwise."""
+    """Delivers what the journal holds, each channel by itself.
 
-    def __init__(self, journal: Journal, channel: Callable[[str], Channel | None], repeat_mark: str) -> None:
+    `running` gives a channel by name while it can deliver, None otherwise.
+    """
+
+    def __init__(self, journal: Journal, running: Callable[[str], Channel | None], repeat_mark: str) -> None:
         self._journal = journal
-        self._channel = channel
+        self._running = running
         self._mark = repeat_mark
-        self._lanes: Lanes[Part] = Lanes(self._deliver)
+        self._lanes: dict[str, Lanes[int]] = {}
+        self._queued: dict[str, set[int]] = {}
+        self._waiting: Waiting[Part] = Waiting(journal.part)
         self._paces: dict[str, Pace] = {}
-        self._changed = asyncio.Event()
-        self._parked = 0
+
+    def open(self, channel: str) -> None:
+        """Take on a channel: from now on what is put for it is delivered."""
+        if channel not in self._lanes:
+            self._lanes[channel] = Lanes(self._deliver)
+            self._queued[channel] = set()
+
+    async def leave(self, channel: str) -> None:
+        """Take a channel off; what waits for it stays in the journal."""
+        if (lanes := self._lanes.pop(channel, None)) is not None:
+            await lanes.stop()
+        self._queued.pop(channel, None)
+        self._waiting.drop(lambda part: part.place.channel == channel)
+        self._paces.pop(channel, None)
 
     def put(self, parts: Iterable[Part]) -> None:
+        """Deliver parts; one that was put before is not put again."""
         for part in parts:
-            self._lanes.put(str(part.place), part)
+            name = part.place.channel
+            if name in self._lanes and part.id not in self._queued[name]:
+                self._queued[name].add(part.id)
+                self._waiting.put(part.id, part)
+                self._lanes[name].put(str(part.place), part.id)
 
     def busy(self, place: Place) -> bool:
         """Whether something for this place has not arrived yet."""
-        return self._lanes.busy(str(place))
+        lanes = self._lanes.get(place.channel)
+        return lanes is not None and lanes.busy(str(place))
+
+    def __len__(self) -> int:
+        """The number of places that something is to be delivered to."""
+        return sum(map(len, self._lanes.values()))
 
     def limits(self, channel: Channel) -> Limits:
         """A channel's limits, less the room that the mark of a repetition may need."""
@@ -101,61 +89,62 @@ class Outbox:
             return limits
         return replace(limits, max_text=max(1, limits.max_text - 2 * len(self._mark.encode()) - 1))
 
+    def spare(self, place: Place) -> bool:
+        """Take a turn in the pace of a place, if there is one to spare for a preview."""
+        channel = self._running(place.channel)
+        return channel is not None and self._pace(channel).spare(place)
+
     def wake(self) -> None:
         """Tell that a channel has come up."""
-        self._changed.set()
-        self._changed = asyncio.Event()
+        for lanes in self._lanes.values():
+            lanes.wake()
 
     async def idle(self) -> None:
         """Wait until everything has left."""
-        await self._lanes.idle()
+        while len(self):
+            await asyncio.gather(*(lanes.idle() for lanes in self._lanes.values()))
 
     async def still(self) -> None:
-        """Wait until everything has left or waits for better times. Polled: it happens once, at the end."""
-        while len(self._lanes) > self._parked:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        """Wait until everything has left or waits for better times."""
+        await asyncio.gather(*(lanes.still() for lanes in self._lanes.values()))
 
     async def stop(self) -> None:
-        await self._lanes.stop()
+        await asyncio.gather(*(lanes.stop() for lanes in self._lanes.values()))
 
-    async def _deliver(self, part: Part) -> None:
-        """Bring one part to an end: sent or dead."""
-        if part.due > time.time():
-            with self._parking():
-                await asyncio.sleep(part.due - time.time())
-        while True:
-            channel = await self._running(part.place.channel)
-            await self._pace(channel).wait(part.place)
-            if self._channel(part.place.channel) is not channel:
-                continue  # it went away while we waited
-            try:
-                await self._journal.sending(part)
-                sent = await self._send(channel, part)
-            except (Exception, SystemExit, asyncio.CancelledError) as error:
-                if isinstance(error, asyncio.CancelledError) and is_cancelled():
-                    raise
-                pause = await self._failed(part, error)
-            else:
-                await self._journal.sent(part, sent)
-                return
-            if pause is None:
-                return
-            with self._parking():
-                await asyncio.sleep(pause)
+    async def _deliver(self, id: int) -> Pause | None:
+        """Bring one part to an end, sent or dead, or say when to try again."""
+        part = await self._waiting.take(id)
+        pause = await self._try(part) if part is not None else None
+        if part is not None and pause is not None:
+            self._waiting.put(id, part)
+        else:
+            self._delivered(id)
+        return pause
 
-    async def _running(self, name: str) -> Channel:
-        with self._parking():
-            while (channel := self._channel(name)) is None:
-                await self._changed.wait()
-        return channel
+    def _delivered(self, id: int) -> None:
+        for queued in self._queued.values():
+            queued.discard(id)
 
-    @contextlib.contextmanager
-    def _parking(self) -> Iterator[None]:
-        self._parked += 1
+    async def _try(self, part: Part) -> Pause | None:
+        early = part.due - time.time()
+        part.due = 0.0  # from now on a steady clock counts
+        if 0 < early < LONGEST_WAIT:
+            return Pause(early)
+        channel = self._running(part.place.channel)
+        if channel is None:
+            return Pause()
+        await self._pace(channel).wait(part.place)
+        if self._running(part.place.channel) is not channel:
+            return Pause(0)  # it went away while we waited
         try:
-            yield
-        finally:
-            self._parked -= 1
+            await self._journal.sending(part)
+            sent = await self._send(channel, part)
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                raise
+            return await self._failed(part, error)
+        await self._journal.sent(part, sent)
+        return None
 
     def _pace(self, channel: Channel) -> Pace:
         pace = self._paces.get(channel.name)
@@ -176,7 +165,7 @@ class Outbox:
                 part.draft = None
         return await channel.send(part.place, reply)
 
-    async def _failed(self, part: Part, error: BaseException) -> float | None:
+    async def _failed(self, part: Part, error: BaseException) -> Pause | None:
         """Write down what went wrong; returns the pause before the next try, or None when there is none."""
         part.tries += 1
         known = isinstance(error, NotSent | Undeliverable | LoginFailed)
@@ -191,7 +180,7 @@ class Outbox:
         pause += random.uniform(0, pause / 4)
         log.info("A message to %s was not delivered (try %d): %s", part.place, part.tries, error)
         await self._journal.put_off(part, time.time() + pause, redact(str(error)))
-        return pause
+        return Pause(pause)
 
     def _tired(self, part: Part, known: bool) -> bool:
         return part.tries >= (PATIENCE if known else UNSURE_TRIES)

@@ -28,8 +28,9 @@ from roost.journal import Outcome
 from roost.lanes import Lanes
 from roost.prompt import build, turn_text
 from roost.registry import did_you_mean
-from roost.rows import mend
-from roost.values import Button, Event, Message, Place, Reply, Sent
+from roost.rows import Open, mend
+from roost.values import Button, Event, Message, Person, Place, Reply, Sent
+from roost.waiting import Waiting
 
 if TYPE_CHECKING:
     from roost.bot import Bot
@@ -43,16 +44,16 @@ STOPPED = " … (stopped)"
 
 @dataclass(slots=True)
 class Accepted:
-    """An item on its way: its number in the journal, and what a person sees of the answer so far.
+    """A message on its way: its number in the journal, and what a person sees of the answer so far.
 
     `earlier` is the preview that a run before this one left on the screen. `stopped` is why the answer was broken
     off; `collected` are the numbers of messages that are answered together with this one.
     """
 
     seq: int
-    item: Message | Event
     lane: str
     earlier: Sent | None = None
+    sender: Person | None = None
     draft: Draft | None = None
     text: str = ""
     stopped: str = ""
@@ -77,7 +78,8 @@ class Pipeline:
 
     def __init__(self, bot: Bot) -> None:
         self.bot = bot
-        self.lanes: Lanes[Accepted] = Lanes(self._work, urgent=lambda key: key.endswith(ASIDE))
+        self.lanes: Lanes[int] = Lanes(self._take_up, urgent=lambda key: key.endswith(ASIDE))
+        self._waiting: Waiting[Open] = Waiting(bot.journal.open_item)
         self.closed = False
         self._accepting: set[asyncio.Future[bool]] = set()
         self._current: dict[str, Accepted] = {}
@@ -103,20 +105,28 @@ class Pipeline:
             seq = await self.bot.journal.accept(item)
         if seq is None:
             return False
-        self.queue(seq, item)
+        self.queue(Open(seq, item))
         return True
 
-    def queue(self, seq: int, item: Message | Event, earlier: Sent | None = None) -> None:
+    def queue(self, accepted: Open) -> None:
         """Put an accepted item in its lane; a command that cannot wait gets a lane of its own."""
         if self.closed:
             return  # the journal has it
-        key = str(item.place)
+        key = self._lane(accepted.item)
+        if isinstance(accepted.item, Message) and not key.endswith(ASIDE):
+            self._interrupt(accepted.item)
+        self._waiting.put(accepted.seq, accepted)
+        self.lanes.put(key, accepted.seq)
+
+    def leave(self, channel: str) -> None:
+        """Let what waits on a channel wait in the journal alone."""
+        self.lanes.drop(lambda key: key.startswith(f"{channel}:"))
+        self._waiting.drop(lambda one: one.item.place.channel == channel)
+
+    def _lane(self, item: Message | Event) -> str:
         named = self._command(item.text) if isinstance(item, Message) else None
-        if named and named[0] and named[0].immediate:
-            key += ASIDE
-        elif isinstance(item, Message):
-            self._interrupt(item)
-        self.lanes.put(key, Accepted(seq, item, key, earlier))
+        aside = named is not None and named[0] is not None and named[0].immediate
+        return str(item.place) + (ASIDE if aside else "")
 
     def break_off(self, place: Place, reason: str = "stopped") -> bool:
         """Cancel the answer that is being made in a place. False when there is none."""
@@ -131,8 +141,7 @@ class Pipeline:
         current = self._current.get(str(message.place))
         if current is None or current.draft is None or message.edited or not message.addressed:
             return
-        same = isinstance(current.item, Message) and current.item.sender == message.sender
-        if same and self._busy(message.place) == "interrupt":
+        if current.sender == message.sender and self._busy(message.place) == "interrupt":
             self.break_off(message.place, "interrupted by a newer message")
 
     def _busy(self, place: Place) -> Busy:
@@ -152,34 +161,48 @@ class Pipeline:
 
     # The middle
 
-    async def _work(self, accepted: Accepted) -> None:
-        if isinstance(accepted.item, Event):
-            await self.bot.dispatch.all("on_event", bot=self.bot, event=accepted.item)
-            await self.bot.journal.finish(accepted.seq, "silent", (), "event")
+    async def _take_up(self, seq: int) -> None:
+        found = await self._waiting.take(seq)
+        if found is None:
             return
+        if isinstance(found.item, Event):
+            await self.bot.dispatch.all("on_event", bot=self.bot, event=found.item)
+            await self.bot.journal.finish(seq, "silent", (), "event")
+            return
+        await self._work(Accepted(seq, self._lane(found.item), found.earlier), found.item)
+
+    async def _work(self, accepted: Accepted, message: Message) -> None:
+        accepted.sender = message.sender
         try:
-            message = self._collect(accepted, self._bound(accepted.item))
+            message = await self._collect(accepted, self._bound(message))
             await self._finish(accepted, message, await self._ending(accepted, message))
         finally:
             if accepted.draft is not None:
                 accepted.draft.cancel()
 
-    def _collect(self, accepted: Accepted, message: Message) -> Message:
+    async def _collect(self, accepted: Accepted, message: Message) -> Message:
         """Where bot.toml says so, take along what the same person has said meanwhile."""
         if self._busy(message.place) != "collect" or not self._is_plain(message):
             return message
-        joins = functools.partial(self._joins, message)
-        while (following := self.lanes.take_next(accepted.lane, joins)) is not None:
-            assert isinstance(following.item, Message)
-            accepted.collected += (accepted.seq,)
-            accepted.seq, accepted.earlier = following.seq, following.earlier or accepted.earlier
-            text = f"{message.text}\n{following.item.text}"
-            attachments = message.attachments + self._bound(following.item).attachments
-            message = replace(following.item, text=text, attachments=attachments)
+        while (seq := self.lanes.next(accepted.lane)) is not None:
+            following = await self._waiting.take(seq)
+            if following is None or not self._joins(message, following.item):
+                if following is not None:
+                    self._waiting.put(seq, following)
+                break
+            self.lanes.take_next(accepted.lane)
+            message = self._joined(accepted, message, following)
         return message
 
-    def _joins(self, message: Message, following: Accepted) -> bool:
-        item = following.item
+    def _joined(self, accepted: Accepted, message: Message, following: Open) -> Message:
+        assert isinstance(following.item, Message)
+        accepted.collected += (accepted.seq,)
+        accepted.seq, accepted.earlier = following.seq, following.earlier or accepted.earlier
+        text = f"{message.text}\n{following.item.text}"
+        attachments = message.attachments + self._bound(following.item).attachments
+        return replace(following.item, text=text, attachments=attachments)
+
+    def _joins(self, message: Message, item: Message | Event) -> bool:
         if not isinstance(item, Message) or not self._is_plain(item):
             return False
         return (item.sender, item.addressed) == (message.sender, message.addressed)
@@ -280,8 +303,7 @@ class Pipeline:
     async def _think(self, accepted: Accepted, message: Message) -> Answer:
         channel = self.bot.channel(message.place.channel)
         if channel is not None:
-            behind = functools.partial(self.bot.outbox.busy, message.place)
-            accepted.draft = Draft(channel, message, accepted.seq, self.bot.journal, accepted.earlier, behind)
+            accepted.draft = Draft(channel, message, accepted.seq, self.bot.journal, accepted.earlier, self.bot.outbox)
             accepted.draft.open()
         async with self.bot.thinking() as brain:
             await brain.load()

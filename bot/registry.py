@@ -27,6 +27,7 @@ C = TypeVar("C")
 
 BUILTINS = (
     "roost.builtin",
+    "roost.owner",
     "roost.channels.builtin",
     "roost.brains.builtin",
     "roost.memory.builtin",

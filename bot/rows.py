@@ -17,6 +17,18 @@ from roost.values import Attachment, Event, Message, Place, PlaceKind, Reply, Se
 log = logging.getLogger("roost.journal")
 
 
+OPEN = "seq, kind, body, draft"
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """One row of the inbox that has not ended: its number, itself, and the preview of its answer on the screen."""
+
+    seq: int
+    item: Message | Event
+    earlier: Sent | None = None
+
+
 @dataclass(slots=True)
 class Part:
     """One row of the outbox: a message that fits its channel.
@@ -130,11 +142,24 @@ def read_sent(place: Place, ids: str) -> Sent | None:
     return Sent(place, msgspec.json.decode(ids, type=tuple[str, ...])) if ids else None
 
 
-def read_parts(db: sqlite3.Connection, state: str) -> list[Part]:
-    """The parts in a state, oldest first. One that cannot be read becomes a dead letter."""
-    sql = "SELECT id, place, kind, body, draft, unsure, tries, at, due FROM outbox WHERE state = ? ORDER BY id"
+def read_open(db: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> list[Open]:
+    """Rows of OPEN as they are. One that cannot be read ends in silence."""
+    items = []
+    for seq, kind, body, draft in rows:
+        try:
+            item = read_item(kind, body)
+            items.append(Open(seq, item, read_sent(item.place, draft)))
+        except (msgspec.MsgspecError, ValueError) as error:
+            log.error("Message %d in the journal cannot be read and stays without an answer: %s", seq, error)
+            db.execute("UPDATE inbox SET outcome = 'silent', reason = 'unreadable' WHERE seq = ?", (seq,))
+    return items
+
+
+def read_parts(db: sqlite3.Connection, condition: str, values: Sequence[Any] = ()) -> list[Part]:
+    """The parts that a condition holds for. One that cannot be read becomes a dead letter."""
+    sql = f"SELECT id, place, kind, body, draft, unsure, tries, at, due FROM outbox WHERE {condition}"
     parts = []
-    for row in db.execute(sql, (state,)).fetchall():
+    for row in db.execute(sql, values).fetchall():
         try:
             parts.append(_part(*row))
         except (msgspec.MsgspecError, ValueError) as error:

@@ -46,6 +46,7 @@ class Supervisor:
         self.bot_name = bot_name
         self.state: State = "starting"
         self.problem = ""
+        self.since = time.time()
         self.last_sign = 0.0
         self._sign = 0.0
         self.up = asyncio.Event()
@@ -126,7 +127,7 @@ class Supervisor:
         """Change state and say so, once."""
         if state == self.state:
             return
-        self.state = state
+        self.state, self.since = state, time.time()
         self.up.clear()
         if state == "running":
             self.up.set()

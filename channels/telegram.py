@@ -73,8 +73,10 @@ class Telegram(Channel):
         quotes=True,
         threads=True,
         stream=1.0,
+        # https://core.telegram.org/bots/faq#my-bot-is-hitting-limits-how-do-i-avoid-this
         rate=30.0,
         place_rate=1.0,
+        group_rate=0.25,  # with the burst, 20 in any minute
     )
 
     def __init__(self, name: str, config: Any, host: Host) -> None:

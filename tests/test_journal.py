@@ -39,7 +39,7 @@ async def test_what_was_accepted_reads_back_without_what_is_of_this_process_only
     message = Message("1", HERE, ANN, "hi", 2.0, attachments=(Attachment(ref="x", open=chunks),), raw=object())
     seq = await journal.accept(message)
     assert seq is not None
-    ((_, again, _),) = await journal.unanswered()
+    (again,) = [one.item for one in await journal.unanswered(HERE.channel)]
     assert again == message
     assert isinstance(again, Message)
     assert again.raw is None
@@ -69,15 +69,32 @@ async def test_one_bad_operation_does_not_spoil_its_group(journal: Journal) -> N
         journal.accept(said("1")), journal._do(bad), journal.accept(said("2")), return_exceptions=True
     )
     assert isinstance(results[1], StoreError)
-    assert [seq for seq, _, _ in await journal.unanswered()] == [results[0], results[2]]
+    assert [one.seq for one in await journal.unanswered(HERE.channel)] == [results[0], results[2]]
+
+
+async def test_what_waits_is_read_in_pages_and_by_its_number(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("roost.journal.PAGE", 2)
+    seqs = [await journal.accept(said(str(number))) for number in range(5)]
+    await journal.accept(said("other", place=Place("second", "1")))
+    await journal._do(lambda db: db.execute("UPDATE inbox SET body = '?' WHERE seq <= 2"))
+    first = await journal.unanswered(HERE.channel)
+    assert [one.seq for one in first] == seqs[2:4]
+    assert [one.seq for one in await journal.unanswered(HERE.channel, first[-1].seq)] == seqs[4:]
+    assert await journal.open_item(seqs[3] or 0) == first[-1]
+    assert await journal.open_item(seqs[0] or 0) is None
+    parts = await journal.post([(HERE, Reply(str(number))) for number in range(3)])
+    assert [part.id for part in await journal.unsent(HERE.channel)] == [part.id for part in parts[:2]]
+    assert [part.id for part in await journal.unsent(HERE.channel, parts[1].id)] == [parts[2].id]
+    assert await journal.part(parts[2].id) == parts[2]
+    assert await journal.waiting() == {"stage": 6, "second": 1}
 
 
 async def test_an_end_and_its_parts_are_written_together(journal: Journal) -> None:
     seq = await journal.accept(said("1"))
     assert seq is not None
     parts = await journal.finish(seq, "reply", [(HERE, Reply("one")), (HERE, Reply("two"))])
-    assert await journal.unanswered() == []
-    assert [part.reply.text for part in await journal.unsent()] == ["one", "two"]
+    assert await journal.unanswered(HERE.channel) == []
+    assert [part.reply.text for part in await journal.unsent(HERE.channel)] == ["one", "two"]
     assert len({part.key for part in parts}) == 2
 
 
@@ -88,7 +105,8 @@ async def test_a_part_that_was_leaving_when_the_process_died_is_unsure(tmp_path:
     await journal.sending(one)
     await journal.close()
     await journal.open()
-    again = await journal.unsent()
+    await journal.interrupted()
+    again = await journal.unsent(HERE.channel)
     assert [(part.reply.text, part.unsure, part.key) for part in again] == [
         ("one", True, one.key),
         ("two", False, two.key),
@@ -100,11 +118,11 @@ async def test_a_preview_is_remembered_and_becomes_the_first_part(journal: Journ
     seq = await journal.accept(said("1"))
     assert seq is not None
     await journal.preview(seq, Sent(HERE))
-    assert [earlier for _, _, earlier in await journal.unanswered()] == [Sent(HERE, ())]
+    assert [one.earlier for one in await journal.unanswered(HERE.channel)] == [Sent(HERE, ())]
     await journal.preview(seq, Sent(HERE, ("77",)))
-    assert [earlier for _, _, earlier in await journal.unanswered()] == [Sent(HERE, ("77",))]
+    assert [one.earlier for one in await journal.unanswered(HERE.channel)] == [Sent(HERE, ("77",))]
     await journal.finish(seq, "reply", [(HERE, Reply("a")), (HERE, Reply("b"))], draft=Sent(HERE, ("77",)))
-    assert [part.draft for part in await journal.unsent()] == [Sent(HERE, ("77",)), None]
+    assert [part.draft for part in await journal.unsent(HERE.channel)] == [Sent(HERE, ("77",)), None]
 
 
 async def test_history_is_what_a_person_saw(journal: Journal) -> None:
@@ -139,7 +157,7 @@ async def test_old_rows_are_pruned_but_open_ones_stay(journal: Journal) -> None:
     assert seq is not None
     await journal.finish(seq, "silent", (), "test")
     assert await journal.prune(days=-1) == 1
-    assert len(await journal.unanswered()) == 1
+    assert len(await journal.unanswered(HERE.channel)) == 1
 
 
 async def test_a_file_of_a_newer_version_is_refused_with_a_sentence(tmp_path: Path) -> None:
@@ -176,7 +194,7 @@ async def test_a_file_cut_short_keeps_what_can_be_read(tmp_path: Path, caplog: p
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size * 2 // 3)
     await journal.open()
-    kept = await journal.unanswered()
+    kept = await journal.unanswered(HERE.channel)
     await journal.close()
     assert 50 < len(kept) < 300
     assert "was damaged" in caplog.text
@@ -191,7 +209,7 @@ async def test_a_file_with_a_wrecked_page_opens_and_works(tmp_path: Path, seed: 
         file.seek(chance.randrange(1, path.stat().st_size // 4096) * 4096)
         file.write(chance.randbytes(4096))
     await journal.open()
-    assert len(await journal.unanswered()) > 150
+    assert len(await journal.unanswered(HERE.channel)) > 150
     seq = await journal.accept(said("new"))
     assert seq is not None
     await journal.finish(seq, "reply", [(HERE, Reply("still works"))])
@@ -219,7 +237,7 @@ async def test_a_full_disk_is_waited_out_and_said_once(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert None not in await asyncio.gather(*accepting)
-    assert len(await journal.unanswered()) == 320
+    assert len(await journal.unanswered(HERE.channel)) == 320
     await journal.close()
     assert caplog.text.count("The journal cannot be written") == 1
     assert caplog.text.count("The journal can be written again") == 1

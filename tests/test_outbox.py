@@ -9,7 +9,6 @@ import pytest
 
 from roost import outbox
 from roost.errors import MaybeSent, NotSent, Undeliverable
-from roost.outbox import Bucket
 from roost.testing import Stage
 
 
@@ -85,12 +84,3 @@ async def test_a_long_answer_arrives_in_parts_that_fit_even_with_the_mark(tmp_pa
         said = [reply.text for _, reply in stage.channel.sent]
         assert max(map(len, said)) <= stage.channel.limits.max_text
         assert " ".join(said).replace("(possibly repeated)\n", "").split() == text.split()
-
-
-def test_a_bucket_lets_a_burst_through_and_then_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr(outbox.time, "monotonic", lambda: now[0])
-    bucket = Bucket(rate=2, burst=3)
-    assert [bucket.take() for _ in range(5)] == [0, 0, 0, 0.5, 1.0]
-    now[0] = 10
-    assert bucket.take() == 0
