@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from roost import logs
+from roost import logs, wishes
 from roost.access import Access, Role
 from roost.commands import as_reply
 from roost.config import ChannelEntry, Config, load, secrets
@@ -23,6 +23,7 @@ from roost.home import Lock
 from roost.jobs import Schedule
 from roost.journal import Journal
 from roost.outbox import Outbox
+from roost.people import People
 from roost.pipeline import Pipeline
 from roost.registry import Registry
 from roost.rows import sound
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("roost")
 
-REVIVE = 5.0  # seconds between two looks for dead letters to send again
+HEED = 2.0  # seconds between two looks for what the command line wants
 HOUSEKEEPING = 6 * 3600.0  # seconds
 STEP_TIME = 5.0  # seconds that each step of a stop may take
 TABLES_LATER = ("journal", "plugins")  # what cannot be changed while the bot runs
@@ -50,6 +51,7 @@ class Bot:
         self.home = home
         self.dispatch = Dispatcher(registry.plugins)
         self.journal = Journal(home / "journal.db", config.journal.synchronous)
+        self.people = People(self.journal)
         self.access = Access(config.access, config.bot.owner, self.journal)
         self.brain: Brain = config.brain_class(config.brain, home)
         self.memory: Memory = config.memory_class(config.memory, home / "memory")
@@ -140,6 +142,7 @@ class Bot:
         await self.journal.open()
         await self.memory.open()
         await self.access.load()
+        await self.pipeline.states.load()
         await self._serve()
         for name, entry in self.config.channels.items():
             self._make_channel(name, entry)
@@ -151,7 +154,7 @@ class Bot:
         await self._warn_of_stranded()
         self._schedule.start(self.registry.jobs)
         await self.dispatch.all("startup", bot=self)
-        for work in (self._load_brain(self.brain), self._watch(), self._keep_house(), self._revive()):
+        for work in (self._load_brain(self.brain), self._watch(), self._keep_house(), self._heed()):
             self._do(work)
 
     async def stop(self) -> None:
@@ -173,6 +176,20 @@ class Bot:
         await step("memory", self.memory.close())
         await step("journal", self.journal.close())
         self._lock.free()
+
+    @contextlib.asynccontextmanager
+    async def at_rest(self) -> AsyncIterator[Bot]:
+        """The journal and the memory alone, for the command line while no bot runs."""
+        self._lock.take()
+        try:
+            await self.journal.open()
+            await self.memory.open()
+            yield self
+        finally:
+            await step("brain", self.brain.unload())
+            await step("memory", self.memory.close())
+            await step("journal", self.journal.close())
+            self._lock.free()
 
     async def _settle(self) -> None:
         await self.pipeline.lanes.idle()
@@ -206,12 +223,13 @@ class Bot:
                 await self.journal.prune(self.config.journal.keep_days)
             await asyncio.sleep(HOUSEKEEPING)
 
-    async def _revive(self) -> None:
-        """Send dead letters that a person wants sent again; the command line only marks them."""
+    async def _heed(self) -> None:
+        """Look for what the command line wants: dead letters sent again, wishes granted."""
         while True:
-            await asyncio.sleep(REVIVE)
-            with logged("Dead letters were not looked for."):
+            await asyncio.sleep(HEED)
+            with logged("What the command line wants was not looked for."):
                 self.outbox.put(await self.journal.revived())
+                await wishes.grant(self)
 
     def _do(self, work: object) -> None:
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]

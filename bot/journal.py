@@ -4,7 +4,9 @@ One SQLite file in WAL mode, written by one thread. Every method returns only af
 
     inbox    one row a message or event; `outcome` is NULL until it ends as reply, notice or silent
     outbox   one row a part of a reply; waiting -> sending -> sent, or dead -> revived or dropped
-    person   who has been let in
+    person   who has been let in; `alias`: who is the same person on another channel
+    state    what plugins keep between two messages of a person in a place
+    wish     what the command line asks of a running bot, and its answer
 """
 
 from __future__ import annotations
@@ -35,18 +37,20 @@ from roost.rows import (
     kind_of,
     read_open,
     read_parts,
+    said_by,
     said_by_bot,
     said_by_person,
     write_parts,
 )
-from roost.salvage import carry_over, is_damaged, set_aside
-from roost.values import Event, Message, Place, Reply, Sent
+from roost.schema import connect_whole
+from roost.values import Event, Message, Person, Place, Reply, Sent
 from roost.writer import Operation, Writer
 
 T = TypeVar("T")
 log = logging.getLogger("roost.journal")
 
 Outcome = Literal["reply", "notice", "silent"]
+StateChange = tuple[Place, Person, dict[str, tuple[bytes, float] | None]]
 
 CHECKPOINT_TRIES = 50
 # A part stays as long as the message it answers, so that the books balance also when the clock was set back.
@@ -54,50 +58,6 @@ GONE = "state IN ('sent', 'dropped') AND (seq IS NULL OR seq NOT IN (SELECT seq 
 PRUNED = 1000  # rows dropped in one transaction
 PAGE = 500  # rows read at a time
 CHANNEL = "substr(place, 1, instr(place, ':') - 1)"
-
-MIGRATIONS = (
-    """
-    CREATE TABLE inbox (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT,
-        channel TEXT NOT NULL,
-        identity TEXT NOT NULL,
-        place TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        at REAL NOT NULL,
-        body BLOB NOT NULL,
-        outcome TEXT,
-        reason TEXT NOT NULL DEFAULT '',
-        draft TEXT NOT NULL DEFAULT '',
-        UNIQUE (channel, identity)
-    );
-    CREATE INDEX inbox_open ON inbox (seq) WHERE outcome IS NULL;
-    CREATE INDEX inbox_place ON inbox (place, seq);
-    CREATE TABLE outbox (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        seq INTEGER,
-        place TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        at REAL NOT NULL,
-        body BLOB NOT NULL,
-        state TEXT NOT NULL DEFAULT 'waiting',
-        draft TEXT NOT NULL DEFAULT '',
-        unsure INTEGER NOT NULL DEFAULT 0,
-        tries INTEGER NOT NULL DEFAULT 0,
-        due REAL NOT NULL DEFAULT 0,
-        sent TEXT NOT NULL DEFAULT '',
-        error TEXT NOT NULL DEFAULT ''
-    );
-    CREATE INDEX outbox_open ON outbox (state, id) WHERE state != 'sent';
-    CREATE INDEX outbox_seq ON outbox (seq);
-    CREATE INDEX outbox_place ON outbox (place, id);
-    CREATE TABLE person (
-        id TEXT PRIMARY KEY,
-        role TEXT NOT NULL,
-        name TEXT NOT NULL DEFAULT '',
-        since REAL NOT NULL
-    );
-    """,
-)
 
 
 class Journal:
@@ -118,7 +78,8 @@ class Journal:
         """Commit what waits and close the file."""
         await self._writer.close()
 
-    async def _do(self, operation: Operation[T], alone: bool = False) -> T:
+    async def do(self, operation: Operation[T], alone: bool = False) -> T:
+        """Run an operation in a transaction of the journal's own. Raises StoreError."""
         try:
             return await self._writer.do(operation, alone)
         except sqlite3.Error as error:
@@ -135,7 +96,7 @@ class Journal:
             cursor = db.execute(sql, row)
             return cursor.lastrowid if cursor.rowcount else None
 
-        return await self._do(insert)
+        return await self.do(insert)
 
     async def unanswered(self, channel: str, after: int = 0) -> list[Open]:
         """What was accepted on a channel and has not ended, oldest first: the next of it with numbers above `after`.
@@ -150,18 +111,18 @@ class Journal:
                     return items
             return []
 
-        return await self._do(read)
+        return await self.do(read)
 
     async def open_item(self, seq: int) -> Open | None:
         """One of these by its number, None when it has ended."""
         sql = f"SELECT {OPEN} FROM inbox WHERE outcome IS NULL AND seq = ?"
-        found = await self._do(lambda db: read_open(db, db.execute(sql, (seq,)).fetchall()))
+        found = await self.do(lambda db: read_open(db, db.execute(sql, (seq,)).fetchall()))
         return found[0] if found else None
 
     async def preview(self, seq: int, sent: Sent) -> None:
         """Write down the preview of this message's answer: without ids before it leaves, with them after."""
         ids = msgspec.json.encode(sent.ids).decode()
-        await self._do(lambda db: db.execute("UPDATE inbox SET draft = ? WHERE seq = ?", (ids, seq)))
+        await self.do(lambda db: db.execute("UPDATE inbox SET draft = ? WHERE seq = ?", (ids, seq)))
 
     async def finish(
         self,
@@ -172,27 +133,31 @@ class Journal:
         draft: Sent | None = None,
         unsure: bool = False,
         collected: Sequence[int] = (),
+        state: StateChange | None = None,
     ) -> list[Part]:
         """End a message: its outcome and the parts of its reply, in one transaction.
 
         `collected` are messages that this reply answers as well: they end in silence, which says so.
 
         `draft` is the preview that the first part replaces; `unsure` says that one may be on the screen already.
+        `state` is what changed in the state of the dialogue.
         """
 
         def end(db: sqlite3.Connection) -> list[Part]:
             sql = "UPDATE inbox SET outcome = ?, reason = ? WHERE seq = ?"
             db.execute(sql, (outcome, reason, seq))
             db.executemany(sql, [("silent", f"answered with {seq}", other) for other in collected])
+            if state is not None:
+                write_state(db, state)
             return write_parts(db, seq, replies, draft, unsure)
 
-        return await self._do(end)
+        return await self.do(end)
 
     # Outbox
 
     async def post(self, replies: Sequence[tuple[Place, Reply]]) -> list[Part]:
         """Write parts that answer no message."""
-        return await self._do(lambda db: write_parts(db, None, replies))
+        return await self.do(lambda db: write_parts(db, None, replies))
 
     async def interrupted(self) -> None:
         """After a start: what was being sent when the process died may have arrived or not."""
@@ -203,16 +168,16 @@ class Journal:
             lost = "UPDATE outbox SET state = 'dead', error = 'unreadable' WHERE state = 'waiting'"
             db.execute(f"{lost} AND instr(place, ':') < 2")  # no channel would ever ask for it
 
-        await self._do(note)
+        await self.do(note)
 
     async def unsent(self, channel: str, after: int = 0) -> list[Part]:
         """Parts still to be delivered on a channel, oldest first: the next of them with numbers above `after`."""
         condition = f"state = 'waiting' AND {CHANNEL} = ? AND id > ? ORDER BY id LIMIT {PAGE}"
-        return await self._do(lambda db: read_parts(db, condition, (channel, after)))
+        return await self.do(lambda db: read_parts(db, condition, (channel, after)))
 
     async def part(self, id: int) -> Part | None:
         """A part that is still to be delivered."""
-        found = await self._do(lambda db: read_parts(db, "state IN ('waiting', 'sending') AND id = ?", (id,)))
+        found = await self.do(lambda db: read_parts(db, "state IN ('waiting', 'sending') AND id = ?", (id,)))
         return found[0] if found else None
 
     async def waiting(self) -> dict[str, int]:
@@ -222,7 +187,7 @@ class Journal:
             f"SELECT {CHANNEL}, count(*) FROM outbox WHERE state IN ('waiting', 'sending', 'revived') GROUP BY 1"
         )
         counts: Counter[str] = Counter()
-        for channel, count in await self._do(lambda db: db.execute(sql).fetchall()):
+        for channel, count in await self.do(lambda db: db.execute(sql).fetchall()):
             counts[channel] += count
         return dict(counts)
 
@@ -235,41 +200,41 @@ class Journal:
                 db.execute("UPDATE outbox SET state = 'waiting' WHERE state = 'revived'")
             return parts
 
-        return await self._do(read)
+        return await self.do(read)
 
     async def sending(self, part: Part) -> None:
         """Write down that a part is about to leave."""
-        await self._do(lambda db: db.execute("UPDATE outbox SET state = 'sending' WHERE id = ?", (part.id,)))
+        await self.do(lambda db: db.execute("UPDATE outbox SET state = 'sending' WHERE id = ?", (part.id,)))
 
     async def sent(self, part: Part, sent: Sent) -> None:
         """Write down that a part has arrived. Its files are not kept, only what they were."""
         ids = msgspec.json.encode(sent.ids).decode()
         sql = "UPDATE outbox SET state = 'sent', sent = ?, error = '' WHERE id = ?"
-        await self._do(lambda db: db.execute(sql, (ids, part.id)))
+        await self.do(lambda db: db.execute(sql, (ids, part.id)))
         if any(one.data for one in part.reply.attachments):
             light = encode_reply(replace(part.reply, attachments=tuple(map(emptied, part.reply.attachments))))
-            await self._do(lambda db: db.execute("UPDATE outbox SET body = ? WHERE id = ?", (light, part.id)))
+            await self.do(lambda db: db.execute("UPDATE outbox SET body = ? WHERE id = ?", (light, part.id)))
 
     async def put_off(self, part: Part, due: float, error: str) -> None:
         """Write down that a part will be tried again at `due`, and what went wrong."""
         row = (part.tries, due, part.unsure, error, part.id)
         sql = "UPDATE outbox SET state = 'waiting', tries = ?, due = ?, unsure = ?, error = ? WHERE id = ?"
-        await self._do(lambda db: db.execute(sql, row))
+        await self.do(lambda db: db.execute(sql, row))
 
     async def bury(self, part: Part, error: str) -> None:
         """Give up on a part: it becomes a dead letter that a person can read and resend."""
         sql = "UPDATE outbox SET state = 'dead', error = ? WHERE id = ?"
-        await self._do(lambda db: db.execute(sql, (error, part.id)))
+        await self.do(lambda db: db.execute(sql, (error, part.id)))
 
     # People
 
     async def people(self) -> dict[str, str]:
         """Who has been let in: the role by `str(person)`."""
-        return dict(await self._do(lambda db: db.execute("SELECT id, role FROM person").fetchall()))
+        return dict(await self.do(lambda db: db.execute("SELECT id, role FROM person").fetchall()))
 
     async def let_in(self, id: str, role: str, name: str) -> None:
         sql = "INSERT OR REPLACE INTO person (id, role, name, since) VALUES (?, ?, ?, ?)"
-        await self._do(lambda db: db.execute(sql, (id, role, name, time.time())))
+        await self.do(lambda db: db.execute(sql, (id, role, name, time.time())))
 
     # For people to read
 
@@ -292,7 +257,7 @@ class Journal:
             said += [said_by_bot(*row, name=bot_name) for row in went.fetchall()[::-1]]
             return sorted((line for line in said if line is not None), key=lambda line: line.at)[-limit:]
 
-        return await self._do(read)
+        return await self.do(read)
 
     async def forget(self, place: Place) -> None:
         """Erase the texts of a place; the ids stay so that a late duplicate is still recognized."""
@@ -303,11 +268,32 @@ class Journal:
                 "UPDATE inbox SET body = '', reason = 'forgotten' WHERE place = ? AND outcome IS NOT NULL", (key,)
             )
             db.execute("DELETE FROM outbox WHERE place = ? AND state IN ('sent', 'dead', 'dropped')", (key,))
+            db.execute("DELETE FROM state WHERE place = ?", (key,))
 
-        await self._do(erase)
+        await self.do(erase)
+        await self._erase_traces()
+
+    async def forget_person(self, person: str) -> None:
+        """Erase what a person (`str(person)`) said anywhere, the answers to it, and what plugins keep for them."""
+
+        def erase(db: sqlite3.Connection) -> None:
+            rows = db.execute("SELECT seq, kind, body FROM inbox WHERE outcome IS NOT NULL AND body != ''")
+            for seq in [seq for seq, kind, body in rows if said_by(person, kind, body)]:
+                db.execute("UPDATE inbox SET body = '', reason = 'forgotten' WHERE seq = ?", (seq,))
+                db.execute("DELETE FROM outbox WHERE seq = ? AND state IN ('sent', 'dead', 'dropped')", (seq,))
+            db.execute("DELETE FROM state WHERE person = ?", (person,))
+
+        await self.do(erase)
+        await self._erase_traces()
+
+    async def _erase_traces(self) -> None:
+        """Erase what was erased from where it still is: the write-ahead log, and damaged journals set aside."""
+        for aside in self.path.parent.glob("journal.damaged-*"):
+            log.warning("'%s' is removed: it may hold what was to be forgotten.", aside)
+            aside.unlink(missing_ok=True)
         # The write-ahead log still holds what was erased: fold it in and cut it off, once nobody reads it.
         for _ in range(CHECKPOINT_TRIES):
-            busy = await self._do(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0], alone=True)
+            busy = await self.do(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0], alone=True)
             if not busy:
                 return
             await asyncio.sleep(0.1)
@@ -321,43 +307,22 @@ class Journal:
             while dropped == PRUNED:
                 sql = f"SELECT rowid FROM {table} WHERE {ended} AND at < {before} LIMIT {PRUNED}"
                 sql = f"DELETE FROM {table} WHERE rowid IN ({sql})"
-                dropped = await self._do(functools.partial(_changed, sql))
+                dropped = await self.do(functools.partial(_changed, sql))
                 rows += dropped
+        await self.do(lambda db: db.execute("DELETE FROM state WHERE ends < ?", (time.time(),)))
+        await self.do(lambda db: db.execute("DELETE FROM wish WHERE at < ?", (time.time() - 86400,)))
         return rows
 
 
-def connect_whole(path: Path, synchronous: str = "full") -> sqlite3.Connection:
-    """Open the file; a damaged one is set aside, and a new one begun with what can be read of it."""
-    if not is_damaged(path):
-        return connect(path, synchronous)
-    aside = set_aside(path)
-    db = connect(path, synchronous)
-    db.execute("BEGIN")
-    counts = carry_over(aside, db)
-    db.execute("COMMIT")
-    kept = ", ".join(f"{count} rows of {table}" for table, count in counts.items())
-    log.error("The journal was damaged. It is kept as '%s'; a new one was begun with %s.", aside, kept)
-    return db
+def write_state(db: sqlite3.Connection, change: StateChange) -> None:
+    place, person, values = change
+    for name, value in values.items():
+        key = (str(place), str(person), name)
+        if value is None:
+            db.execute("DELETE FROM state WHERE place = ? AND person = ? AND name = ?", key)
+        else:
+            db.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?, ?)", (*key, *value))
 
 
 def _changed(sql: str, db: sqlite3.Connection) -> int:
     return db.execute(sql).rowcount
-
-
-def connect(path: Path, synchronous: str = "full") -> sqlite3.Connection:
-    """Open the file with our settings and bring its schema up to date."""
-    path.touch(mode=0o600)
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    db.text_factory = lambda raw: raw.decode("utf-8", "replace")  # one spoilt byte must not make all unreadable
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute(f"PRAGMA synchronous = {'FULL' if synchronous == 'full' else 'NORMAL'}")
-    db.execute("PRAGMA fullfsync = ON")  # on macOS an fsync alone leaves data in the drive's cache
-    db.execute("PRAGMA busy_timeout = 1000")
-    db.execute("PRAGMA secure_delete = ON")
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > len(MIGRATIONS):
-        db.close()
-        raise sqlite3.DatabaseError("it was written by a newer version of Roost; install that version")
-    for number, migration in enumerate(MIGRATIONS[version:], version + 1):
-        db.executescript(f"BEGIN; {migration} PRAGMA user_version = {number}; COMMIT;")
-    return db

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from roost.errors import StoreError
-from roost.journal import connect
+from roost.schema import connect
 from roost.values import Reply
 
 

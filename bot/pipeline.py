@@ -29,6 +29,7 @@ from roost.lanes import Lanes
 from roost.prompt import build, turn_text
 from roost.registry import did_you_mean
 from roost.rows import Open, mend
+from roost.states import States
 from roost.values import Button, Event, Message, Person, Place, Reply, Sent
 from roost.waiting import Waiting
 
@@ -79,6 +80,7 @@ class Pipeline:
     def __init__(self, bot: Bot) -> None:
         self.bot = bot
         self.lanes: Lanes[int] = Lanes(self._take_up, urgent=lambda key: key.endswith(ASIDE))
+        self.states = States(bot.journal)
         self._waiting: Waiting[Open] = Waiting(bot.journal.open_item)
         self.closed = False
         self._accepting: set[asyncio.Future[bool]] = set()
@@ -175,6 +177,7 @@ class Pipeline:
         accepted.sender = message.sender
         try:
             message = await self._collect(accepted, self._bound(message))
+            message = replace(message, _state=await self.states.of(message))
             await self._finish(accepted, message, await self._ending(accepted, message))
         finally:
             if accepted.draft is not None:
@@ -347,6 +350,7 @@ class Pipeline:
             preview,
             unsure=draft.unsure if draft is not None else earlier is not None and not earlier.ids,
             collected=accepted.collected,
+            state=self.states.changed(message) if answer.outcome != "notice" else None,
         )
         self.bot.outbox.put(written)
 

@@ -65,10 +65,10 @@ def encode(item: Message | Event) -> bytes:
 
 def bare(item: Message | Event) -> Message | Event:
     """An item without what lives in this process only."""
-    item = replace(item, raw=None)
-    if isinstance(item, Message) and item.attachments:
-        return replace(item, attachments=tuple(replace(one, open=None) for one in item.attachments))
-    return item
+    if isinstance(item, Event):
+        return replace(item, raw=None)
+    attachments = tuple(replace(one, open=None) for one in item.attachments)
+    return replace(item, raw=None, _state=None, attachments=attachments)
 
 
 def mend(item: Message | Event) -> Message | Event:
@@ -174,6 +174,15 @@ def _part(
     place = replace(Place.parse(name), kind=kind)
     reply = msgspec.json.decode(body, type=Reply)
     return Part(id, place, reply, read_sent(place, draft), bool(unsure), tries, at, due)
+
+
+def said_by(person: str, kind: str, body: bytes) -> bool:
+    """Whether a row is something that this person said or did."""
+    try:
+        item = read_item(kind, body)
+    except (msgspec.MsgspecError, ValueError):
+        return False
+    return str(item.person if isinstance(item, Event) else item.sender) == person
 
 
 def said_by_person(at: float, body: bytes) -> Said | None:

@@ -13,6 +13,8 @@ from typing import Any, Literal
 from urllib.parse import quote, unquote
 from zlib import crc32
 
+from roost.state import State
+
 PlaceKind = Literal["direct", "group", "broadcast"]
 AttachmentKind = Literal["image", "audio", "voice", "video", "sticker", "file"]
 EventKind = Literal["deleted", "reacted", "joined", "left"]
@@ -142,7 +144,8 @@ class Message:
     prefix; the bot's own leading mention is already gone from `text`. `edited` marks the whole new text of a
     message sent before. `key` names this delivery when `id` alone does not (an edit keeps its id); duplicates
     are dropped by (channel, key). `ticket` is opaque and returns with the reply. `raw` is the platform's own
-    object: it lives in this process only and is neither stored nor logged.
+    object: it lives in this process only and is neither stored nor logged. `state` is what plugins keep between
+    two messages of this person in this place.
     """
 
     id: str
@@ -158,6 +161,15 @@ class Message:
     ticket: str = ""
     key: str = ""
     raw: Any = field(default=None, compare=False, repr=False)
+    _state: Any = field(default=None, compare=False, repr=False)
+
+    @property
+    def state(self) -> State:
+        """A mapping; see `roost.state`. What it holds outlives this process once the message is answered."""
+        if self._state is None:
+            object.__setattr__(self, "_state", State())
+        state: State = self._state
+        return state
 
     @property
     def identity(self) -> str:

@@ -98,7 +98,7 @@ async def test_after_a_crash_the_same_preview_is_used_again(tmp_path: Path) -> N
         stage.brain.think = Growing("Once upon").think  # type: ignore[method-assign]
         await stage.say("tell")
         await shown(stage)
-        await stage.bot.journal._do(lambda db: None)
+        await stage.bot.journal.do(lambda db: None)
         before = slate(stage)
         stage.bot.pipeline.lanes.idle = stage.bot.pipeline.lanes.stop  # type: ignore[method-assign]
     async with Stage(tmp_path, channel=Slate, script=lambda said: "The end.") as stage:

@@ -148,7 +148,7 @@ async def test_an_outage_loses_nothing_and_needs_no_restart(tmp_path: Path) -> N
             await stage.bot.send(f"stage:{chat.id}", "said during the outage")
             await chat.say("asked during the outage")
             tried = "SELECT tries FROM outbox WHERE state = 'waiting'"
-            while (await stage.bot.journal._do(lambda db: db.execute(tried).fetchone()) or (0,))[0] < 8:
+            while (await stage.bot.journal.do(lambda db: db.execute(tried).fetchone()) or (0,))[0] < 8:
                 await asyncio.sleep(0.01)
             await relay.mend()
             await server.until(lambda: len(heard(chat)) == 3, 60)

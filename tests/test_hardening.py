@@ -816,7 +816,7 @@ async def test_the_writer_outlives_a_disk_that_is_full_for_long(
         return "written"
 
     try:
-        assert await asyncio.wait_for(journal._do(full), 20) == "written"
+        assert await asyncio.wait_for(journal.do(full), 20) == "written"
     finally:
         await journal.close()
 
@@ -826,7 +826,7 @@ async def test_the_writer_outlives_a_column_that_is_no_text(tmp_path: Path) -> N
     await journal.open()
     try:
         sql = "INSERT INTO person (id, role, since) VALUES (CAST(x'61ff' AS TEXT), 'owner', 0)"
-        await journal._do(lambda db: db.execute(sql))
+        await journal.do(lambda db: db.execute(sql))
         with contextlib.suppress(StoreError):
             await asyncio.wait_for(journal.people(), 5)
         message = Message("2", Place("a", "1"), Person("a", "x"), "t")

@@ -54,11 +54,11 @@ async def test_a_duplicate_is_known_by_channel_and_identity(journal: Journal) ->
 
 
 async def test_many_at_once_share_transactions(journal: Journal) -> None:
-    before = await journal._do(lambda db: db.execute("PRAGMA data_version").fetchone())
+    before = await journal.do(lambda db: db.execute("PRAGMA data_version").fetchone())
     seqs = await asyncio.gather(*(journal.accept(said(str(number))) for number in range(500)))
     assert len(set(seqs)) == 500
     assert None not in seqs
-    assert before == await journal._do(lambda db: db.execute("PRAGMA data_version").fetchone())
+    assert before == await journal.do(lambda db: db.execute("PRAGMA data_version").fetchone())
 
 
 async def test_one_bad_operation_does_not_spoil_its_group(journal: Journal) -> None:
@@ -66,7 +66,7 @@ async def test_one_bad_operation_does_not_spoil_its_group(journal: Journal) -> N
         db.execute("INSERT INTO inbox (channel) VALUES (NULL)")
 
     results = await asyncio.gather(
-        journal.accept(said("1")), journal._do(bad), journal.accept(said("2")), return_exceptions=True
+        journal.accept(said("1")), journal.do(bad), journal.accept(said("2")), return_exceptions=True
     )
     assert isinstance(results[1], StoreError)
     assert [one.seq for one in await journal.unanswered(HERE.channel)] == [results[0], results[2]]
@@ -76,7 +76,7 @@ async def test_what_waits_is_read_in_pages_and_by_its_number(journal: Journal, m
     monkeypatch.setattr("roost.journal.PAGE", 2)
     seqs = [await journal.accept(said(str(number))) for number in range(5)]
     await journal.accept(said("other", place=Place("second", "1")))
-    await journal._do(lambda db: db.execute("UPDATE inbox SET body = '?' WHERE seq <= 2"))
+    await journal.do(lambda db: db.execute("UPDATE inbox SET body = '?' WHERE seq <= 2"))
     first = await journal.unanswered(HERE.channel)
     assert [one.seq for one in first] == seqs[2:4]
     assert [one.seq for one in await journal.unanswered(HERE.channel, first[-1].seq)] == seqs[4:]

@@ -24,7 +24,7 @@ async def one_dead_letter(stage: Stage) -> Path:
 async def test_a_dead_letter_is_listed_shown_and_sent_again_by_the_running_bot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bot_module, "REVIVE", 0.01)
+    monkeypatch.setattr(bot_module, "HEED", 0.01)
     monkeypatch.setenv("ROOST_HOME", str(tmp_path / "home"))
     async with Stage(tmp_path) as stage:
         path = await one_dead_letter(stage)
@@ -80,7 +80,7 @@ async def test_the_audit_finds_what_must_not_be(tmp_path: Path, damage: str, com
     async with Stage(tmp_path) as stage:
         await stage.talk("one")
         await stage.talk("two")
-        await stage.bot.journal._do(lambda db: db.execute(damage))
+        await stage.bot.journal.do(lambda db: db.execute(damage))
         assert complaint in audit(tmp_path / "home" / "journal.db").exceptions
 
 

@@ -19,7 +19,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def letters(stage: Stage) -> list[tuple[str, int, str]]:
     sql = "SELECT state, tries, error FROM outbox ORDER BY id"
-    return await stage.bot.journal._do(lambda db: db.execute(sql).fetchall())
+    return await stage.bot.journal.do(lambda db: db.execute(sql).fetchall())
 
 
 async def test_what_was_not_sent_is_sent_again_without_a_mark(tmp_path: Path) -> None:

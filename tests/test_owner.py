@@ -16,7 +16,7 @@ OWNER = '[bot]\nowner = "stage:ann"\n'
 async def test_letters_are_listed_shown_sent_again_and_dropped_in_a_chat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bot_module, "REVIVE", 0.01)
+    monkeypatch.setattr(bot_module, "HEED", 0.01)
     async with Stage(tmp_path, config=OWNER) as stage:
         assert await stage.talk("/letters") == "There is nothing that could not be delivered."
         for word in ("first", "second"):

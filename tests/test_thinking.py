@@ -80,7 +80,7 @@ async def test_monstrous_messages_are_handled(tmp_path: Path, config: str, text:
     async with Stage(tmp_path, config=config) as stage:
         await talk(stage, text)
         outcome = "SELECT outcome, reason FROM inbox"
-        (row,) = await stage.bot.journal._do(lambda db: db.execute(outcome).fetchall())
+        (row,) = await stage.bot.journal.do(lambda db: db.execute(outcome).fetchall())
         assert row[0] in ("reply", "silent"), row
         assert await talk(stage, "/whoami")
 

@@ -1,0 +1,109 @@
+"""The journal's file: its tables, opened, brought up to date, mended when it is damaged."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from pathlib import Path
+
+from roost.salvage import carry_over, is_damaged, set_aside
+
+log = logging.getLogger("roost.journal")
+
+MIGRATIONS = (
+    """
+    CREATE TABLE inbox (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        channel TEXT NOT NULL,
+        identity TEXT NOT NULL,
+        place TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        at REAL NOT NULL,
+        body BLOB NOT NULL,
+        outcome TEXT,
+        reason TEXT NOT NULL DEFAULT '',
+        draft TEXT NOT NULL DEFAULT '',
+        UNIQUE (channel, identity)
+    );
+    CREATE INDEX inbox_open ON inbox (seq) WHERE outcome IS NULL;
+    CREATE INDEX inbox_place ON inbox (place, seq);
+    CREATE TABLE outbox (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        seq INTEGER,
+        place TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        at REAL NOT NULL,
+        body BLOB NOT NULL,
+        state TEXT NOT NULL DEFAULT 'waiting',
+        draft TEXT NOT NULL DEFAULT '',
+        unsure INTEGER NOT NULL DEFAULT 0,
+        tries INTEGER NOT NULL DEFAULT 0,
+        due REAL NOT NULL DEFAULT 0,
+        sent TEXT NOT NULL DEFAULT '',
+        error TEXT NOT NULL DEFAULT ''
+    );
+    CREATE INDEX outbox_open ON outbox (state, id) WHERE state != 'sent';
+    CREATE INDEX outbox_seq ON outbox (seq);
+    CREATE INDEX outbox_place ON outbox (place, id);
+    CREATE TABLE person (
+        id TEXT PRIMARY KEY,
+        role TEXT NOT NULL,
+        name TEXT NOT NULL DEFAULT '',
+        since REAL NOT NULL
+    );
+    """,
+    """
+    CREATE TABLE state (
+        place TEXT NOT NULL,
+        person TEXT NOT NULL,
+        name TEXT NOT NULL,
+        value BLOB NOT NULL,
+        ends REAL NOT NULL,
+        PRIMARY KEY (place, person, name)
+    );
+    CREATE INDEX state_ends ON state (ends);
+    CREATE TABLE alias (
+        person TEXT PRIMARY KEY,
+        first TEXT NOT NULL
+    );
+    CREATE TABLE wish (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        what TEXT NOT NULL,
+        at REAL NOT NULL,
+        answer TEXT
+    );
+    """,
+)
+
+
+def connect_whole(path: Path, synchronous: str = "full") -> sqlite3.Connection:
+    """Open the file; a damaged one is set aside, and a new one begun with what can be read of it."""
+    if not is_damaged(path):
+        return connect(path, synchronous)
+    aside = set_aside(path)
+    db = connect(path, synchronous)
+    db.execute("BEGIN")
+    counts = carry_over(aside, db)
+    db.execute("COMMIT")
+    kept = ", ".join(f"{count} rows of {table}" for table, count in counts.items())
+    log.error("The journal was damaged. It is kept as '%s'; a new one was begun with %s.", aside, kept)
+    return db
+
+
+def connect(path: Path, synchronous: str = "full") -> sqlite3.Connection:
+    """Open the file with our settings and bring its schema up to date."""
+    path.touch(mode=0o600)
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    db.text_factory = lambda raw: raw.decode("utf-8", "replace")  # one spoilt byte must not make all unreadable
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute(f"PRAGMA synchronous = {'FULL' if synchronous == 'full' else 'NORMAL'}")
+    db.execute("PRAGMA fullfsync = ON")  # on macOS an fsync alone leaves data in the drive's cache
+    db.execute("PRAGMA busy_timeout = 1000")
+    db.execute("PRAGMA secure_delete = ON")
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        db.close()
+        raise sqlite3.DatabaseError("it was written by a newer version of Roost; install that version")
+    for number, migration in enumerate(MIGRATIONS[version:], version + 1):
+        db.executescript(f"BEGIN; {migration} PRAGMA user_version = {number}; COMMIT;")
+    return db
