@@ -15,7 +15,7 @@ from roost import logs, wishes
 from roost.access import Access, Role
 from roost.commands import as_reply
 from roost.config import ChannelEntry, Config, load, secrets
-from roost.contracts import Brain, Channel, Limits, Memory
+from roost.contracts import Brain, Channel, Fact, Limits, Memory
 from roost.degrade import fit
 from roost.dispatch import Dispatcher
 from roost.errors import ConfigError, RoostError
@@ -28,6 +28,7 @@ from roost.pipeline import Pipeline
 from roost.registry import Registry
 from roost.rows import sound
 from roost.supervisor import Supervisor
+from roost.tidying import Tidying
 from roost.values import Message, Place, Reply
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Bot:
         self.channels: dict[str, Supervisor] = {}
         self.web: Web | None = None
         self._lock = Lock(home)
+        self.tidying = Tidying(self)
         self._schedule = Schedule(self)
         self._thinking: Counter[Brain] = Counter()
         self._background: set[asyncio.Task[None]] = set()
@@ -103,6 +105,17 @@ class Bot:
     def role(self, message: Message) -> Role:
         channel = self.channel(message.place.channel)
         return self.access.role(message.sender, local=channel is not None and channel.local)
+
+    async def owners(self, message: Message) -> list[str]:
+        """Whose facts matter where a message was said: the person's own in private, the place's in a group."""
+        if message.place.kind != "direct":
+            return [str(message.place)]
+        return await self.people.others(str(message.sender))
+
+    async def facts(self, message: Message) -> list[tuple[str, Fact]]:
+        """These facts with their owners, oldest first."""
+        found = [(owner, fact) for owner in await self.owners(message) for fact in await self.memory.facts(owner)]
+        return sorted(found, key=lambda one: one[1].at)
 
     def menu(self, owner: bool = False) -> Sequence[tuple[str, str]]:
         """Name and help of each command, once, in alphabetical order; the owner's own only for the owner."""
@@ -152,7 +165,7 @@ class Bot:
         for supervisor in self.channels.values():
             supervisor.start(self.pipeline.accept)
         await self._warn_of_stranded()
-        self._schedule.start(self.registry.jobs)
+        self._do(self._schedule.start({**self.registry.jobs, "memory.compact": self.tidying.job()}))
         await self.dispatch.all("startup", bot=self)
         for work in (self._load_brain(self.brain), self._watch(), self._keep_house(), self._heed()):
             self._do(work)

@@ -14,6 +14,7 @@ import click
 if TYPE_CHECKING:
     from roost.config import Config
     from roost.registry import Registry
+    from roost.wishes import Offer
 
 config_option = click.option(
     "--config",
@@ -232,6 +233,14 @@ def journal_file() -> Path:
 def moment(at: float) -> str:
     """A time as people here write it."""
     return f"{datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M}"
+
+
+def granted(function: Offer, *words: str) -> str:
+    """Have something done by the bot that runs, or here when none does."""
+    from roost.wishes import wish
+
+    registry, config = prepare(None, log="error")
+    return wish(config, registry, function, *words)
 
 
 def find(path: Path | None) -> Path:

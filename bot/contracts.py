@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from roost.dialects import PLAIN, Dialect
-from roost.errors import StoreError
+from roost.errors import ConfigError, StoreError
 from roost.keys import key
 from roost.values import Attachment, AttachmentKind, Event, Message, Place, Reply, Sent
 
 if TYPE_CHECKING:
     from aiohttp import web
+
+    from roost.cipher import Cipher
 
 # ---------------------------------------------------------------------------------------------- channels
 
@@ -321,14 +324,14 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Recollection:
-    """What memory gives for a prompt: a summary of what is older, turns, oldest first, and what was `found`.
-
-    Pinned turns come first of the turns. What was found belongs at the prompt's end, since it changes each time.
+    """What memory gives for a prompt: a summary of what is older, turns, oldest first, what was `found` for this
+    question, which belongs at the prompt's end since it changes each time, and older turns that were `pinned`.
     """
 
     summary: str = ""
     turns: tuple[Turn, ...] = ()
     found: tuple[Hit, ...] = ()
+    pinned: tuple[Turn, ...] = ()
 
 
 Trigger = Literal["turns", "tokens", "idle", "pressure", "person"]
@@ -370,18 +373,24 @@ class MemoryConfig:
     """The keys of `[memory]` that every memory understands. A memory's own Config adds to them."""
 
     use: str = key("window", help="The memory: window.")
+    quiet_hours: str = key("", help='Hours without compaction, such as "08:00-23:00"; none when empty.')
 
 
 class Memory(ABC):
     """What remembers. Places are keys; nothing leaks from one to another.
 
     Only recalling, remembering and forgetting are needed; a memory without the rest keeps the methods below,
-    which say so or do nothing.
+    which say so or do nothing. With a `cipher`, which is set before `open`, nothing is written in clear text.
     """
 
     Config: ClassVar[type[MemoryConfig]] = MemoryConfig
+    cipher: Cipher | None = None
 
     def __init__(self, config: Any, home: Path) -> None:
+        """Raises ConfigError."""
+        hours = config.quiet_hours
+        if hours and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", hours):
+            raise ConfigError(f"bot.toml: [memory] quiet_hours = '{hours}' is no span. Write it so: \"22:00-07:00\".")
         self.config = config
         self.home = home
 
@@ -422,8 +431,8 @@ class Memory(ABC):
         """The stretches of the conversation in `place` that fit `words` best, the best first."""
         return ()
 
-    async def pin(self, place: Place, id: str, pinned: bool = True) -> bool:
-        """Keep what was said in the message `id` in every prompt, or no longer; False when it is not there."""
+    async def pin(self, place: Place, id: str, pinned: bool = True, role: Role = "user") -> bool:
+        """Keep the turn (role, id) in every prompt, or no longer; False when it is not there."""
         return False
 
     async def note(self, owner: str, text: str) -> Fact:

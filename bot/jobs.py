@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import logging
 from collections.abc import Callable
@@ -104,20 +105,18 @@ def job(*, cron: str = "", every: float = 0.0) -> Callable[[F], F]:
 
 
 class Schedule:
-    """Runs the registered jobs. Without jobs it costs nothing: APScheduler is not even imported."""
+    """Runs jobs. APScheduler is imported in a thread, after everything else: a start does not wait for it."""
 
     def __init__(self, bot: Bot) -> None:
         self.bot = bot
         self._scheduler: Any = None
 
-    def start(self, jobs: dict[str, Job]) -> None:
-        if not jobs:
-            return
-        from apscheduler.schedulers.asyncio import AsyncIOScheduler
+    async def start(self, jobs: dict[str, Job]) -> None:
+        module = await asyncio.to_thread(importlib.import_module, "apscheduler.schedulers.asyncio")
 
         timezone = ZoneInfo(self.bot.config.bot.timezone) if self.bot.config.bot.timezone else None
         settings = {"coalesce": True, "max_instances": 1, "misfire_grace_time": MISFIRE_GRACE}
-        scheduler = AsyncIOScheduler(job_defaults=settings, **({"timezone": timezone} if timezone else {}))
+        scheduler = module.AsyncIOScheduler(job_defaults=settings, **({"timezone": timezone} if timezone else {}))
         for name, one in jobs.items():
             scheduler.add_job(self._run, one.trigger(timezone), args=(one,), id=name)
         scheduler.start()

@@ -259,6 +259,16 @@ class Journal:
 
         return await self.do(read)
 
+    async def answered(self, place: Place, id: str) -> str | None:
+        """The id of the message that the bot's own message `id` answers; None when that is not known."""
+        sql = (
+            "SELECT inbox.body FROM outbox JOIN inbox ON inbox.seq = outbox.seq WHERE outbox.place = ?"
+            " AND outbox.sent LIKE '[%' AND EXISTS (SELECT 1 FROM json_each(outbox.sent) WHERE value = ?)"
+        )
+        row = await self.do(lambda db: db.execute(sql, (str(place), id)).fetchone())
+        said = said_by_person(0.0, row[0]) if row else None
+        return said.id if said else None
+
     async def forget(self, place: Place) -> None:
         """Erase the texts of a place; the ids stay so that a late duplicate is still recognized."""
         key = str(place)

@@ -39,3 +39,11 @@ class People:
         if others:
             await self._journal.do(split)
         return bool(others)
+
+    async def all(self) -> list[list[str]]:
+        """The groups of persons who are one."""
+        rows = await self._journal.do(lambda db: db.execute("SELECT first, person FROM alias ORDER BY 1, 2").fetchall())
+        groups: dict[str, list[str]] = {}
+        for first, person in rows:
+            groups.setdefault(first, []).append(person)
+        return list(groups.values())

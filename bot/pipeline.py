@@ -117,6 +117,7 @@ class Pipeline:
         key = self._lane(accepted.item)
         if isinstance(accepted.item, Message) and not key.endswith(ASIDE):
             self._interrupt(accepted.item)
+            self.bot.tidying.give_way()
         self._waiting.put(accepted.seq, accepted)
         self.lanes.put(key, accepted.seq)
 
@@ -265,7 +266,8 @@ class Pipeline:
 
     async def _overhear(self, message: Message, said: str = "") -> None:
         """Remember what gets no full answer: talk in a group, the new text of an old message, an answer broken off."""
-        turns = [Turn("user", turn_text(message), message.sender.name, message.at, message.id)]
+        person = str(message.sender)
+        turns = [Turn("user", turn_text(message), message.sender.name, message.at, message.id, person=person)]
         turns += [Turn("assistant", said, id=message.id)] if said else []
         try:
             await self.bot.memory.remember(message.place, turns)
@@ -320,7 +322,8 @@ class Pipeline:
 
     async def _listen(self, accepted: Accepted, message: Message, brain: Brain) -> Turn:
         """Ask the brain and gather what it says; returns the turn of the message as it is to be remembered."""
-        prompt, turn = await build(brain, self.bot.memory, self.bot.system_text(), message)
+        facts = [fact.text for _, fact in await self.bot.facts(message)]
+        prompt, turn = await build(brain, self.bot.memory, self.bot.system_text(), message, facts)
         async for other in self.bot.dispatch.each("before_think", bot=self.bot, message=message, prompt=prompt):
             prompt = other
         async for piece in brain.think(prompt):

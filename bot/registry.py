@@ -28,6 +28,8 @@ C = TypeVar("C")
 BUILTINS = (
     "roost.builtin",
     "roost.owner",
+    "roost.remembering",
+    "roost.linking",
     "roost.channels.builtin",
     "roost.brains.builtin",
     "roost.memory.builtin",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
 from roost.contracts import Count, Turn
-from roost.memory.sliding import cost
+from roost.memory.sliding import OVERHEAD, SHORTEST, cost
+from roost.memory.words import cut as index_words
 
 # Turns counted at a time: enough to keep an engine in another process busy.
 BATCH = 16
@@ -33,9 +34,40 @@ async def measure(turns: Mapping[int, Turn], cap: int, limit: int, count: Count)
 async def _counted(batch: dict[int, Turn], count: Count) -> dict[int, Turn]:
     new = [(number, turn) for number, turn in batch.items() if not turn.tokens]
     if new:
-        tokens = await asyncio.gather(*(count(turn.text) for _, turn in new))
+        tokens = await asyncio.gather(*(count(words(turn)) for _, turn in new))
         batch |= {number: replace(turn, tokens=max(1, n)) for (number, turn), n in zip(new, tokens, strict=True)}
     return batch
+
+
+def words(turn: Turn) -> str:
+    """Everything of a turn that a prompt holds: its text, and the calls of tools in it."""
+    return " ".join([turn.text, *(f"{call.name} {call.arguments}" for call in turn.calls)])
+
+
+async def estimate(text: str) -> int:
+    """Tokens in a text, from above, where no engine is at hand."""
+    return len(text.encode("utf-8", "replace")) // 3 + 1
+
+
+async def narrow(turns: Sequence[Turn], query: str, room: int, count: Count) -> list[Turn]:
+    """Those of `turns` that fit `room` tokens: the one with most words of `query`, then its neighbours.
+
+    When not even that one fits, it is cut.
+    """
+    asked = set(index_words(query))
+    counted = [replace(turn, tokens=turn.tokens or max(1, await count(words(turn)))) for turn in turns]
+    shared = [len(asked.intersection(index_words(turn.text))) for turn in counted]
+    best = max(range(len(counted)), key=lambda index: shared[index])
+    if cost(counted[best]) > room:
+        short = room - OVERHEAD
+        return [await cut(counted[best], short, count)] if short >= SHORTEST else []
+    chosen: list[int] = []
+    for index in sorted(range(len(counted)), key=lambda index: abs(index - best)):
+        room -= cost(counted[index])
+        if room < 0:
+            break
+        chosen.append(index)
+    return [counted[index] for index in sorted(chosen)]
 
 
 async def cut(turn: Turn, cap: int, count: Count) -> Turn:

@@ -54,7 +54,8 @@ def slide(turns: Sequence[Turn], limit: int, floor: int) -> Start:
 
     In order of preference: the oldest user's turn from which everything weighs at most `floor`; the newest user's
     turn, if the window still stays within `limit`; the same with its long turns cut; the oldest turn of anyone,
-    long turns cut. Needs at least one turn, and a floor of at least SMALLEST.
+    long turns cut. A tool's result is never parted from the call, unless nothing else fits. Needs at least one turn,
+    and a floor of at least SMALLEST.
     """
     weights = _weights(turns)
     users = [index for index, turn in enumerate(turns) if turn.role == "user"]
@@ -65,8 +66,13 @@ def slide(turns: Sequence[Turn], limit: int, floor: int) -> Start:
         return Start(users[-1])
     if users and (cap := fit(turns[users[-1] :], floor)) >= SHORTEST:
         return Start(users[-1], cap)
+    heads = [index for index, turn in enumerate(turns) if turn.role != "tool"]
     cap = floor - cost(STAND_IN) - OVERHEAD
-    return Start(next(i for i, weight in enumerate(_weights(turns, cap)) if weight <= floor), cap)
+    last = turns[heads[-1] :] if heads else []
+    if last and weigh(last, cap) > floor and (tighter := fit(last, floor - cost(STAND_IN))) >= SHORTEST:
+        cap = tighter
+    fitting = [index for index, weight in enumerate(_weights(turns, cap)) if weight <= floor]
+    return Start(next((index for index in fitting if index in heads), fitting[0]), cap)
 
 
 def fit(turns: Sequence[Turn], room: int) -> int:

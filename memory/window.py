@@ -1,61 +1,58 @@
-"""The default memory: a sliding window of recent turns, one TinyDB file for each place.
+"""The default memory: a sliding window of recent turns, a summary and an archive of what is older.
 
 The window fills up to `high` of the token budget, then falls to `low` in one step, and begins at a user's turn.
 Where it begins is stored, so the beginning of the prompt stays the same between two steps and over restarts.
-Turns outside the window stay in the file.
+A compaction folds the turns before the window into the summary; the archive keeps every word of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from roost.contracts import Count, Memory, MemoryConfig, Recollection, Turn
+from roost.contracts import (
+    Brain,
+    Compaction,
+    Count,
+    Fact,
+    Hit,
+    Memory,
+    Recollection,
+    Role,
+    Trigger,
+    Turn,
+)
 from roost.errors import ConfigError, StoreError
-from roost.keys import key
-from roost.memory.conversation import FILES, Conversation, file_name, read_place
-from roost.memory.counting import cut, measure
+from roost.memory.counting import cut, estimate, measure, narrow, words
 from roost.memory.disk import Disk
-from roost.memory.sliding import SMALLEST, STAND_IN, Start, slide, weigh
-from roost.memory.store import Fsync, erase
+from roost.memory.extract import extract
+from roost.memory.files import Files, Fold, Size, View
+from roost.memory.settings import WindowConfig
+from roost.memory.sliding import OVERHEAD, SMALLEST, STAND_IN, Start, cost, slide, weigh
+from roost.memory.summary import Summary, summarise
 from roost.values import Place
 
 log = logging.getLogger("roost.memory")
 
 T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True)
-class WindowConfig(MemoryConfig):
-    """The keys of `[memory]` when it says `use = "window"`."""
-
-    high: float = key(1.0, help="The share of the token budget that the window fills before it slides.")
-    low: float = key(0.5, help="The share of the token budget that is left of the window when it slides.")
-    open_files: int = key(64, help="Conversations kept open at a time; the others are opened when needed.")
-    fsync: Fsync = key(
-        "always",
-        help='"always" survives a power cut; "os" is faster and may lose the last seconds before one.',
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What a recall works on: the window's turns by id, and how far its turns were cut."""
-
-    turns: dict[int, Turn]
-    cap: int
-    cuts: dict[int, Turn]
+FOUND = 6  # what was found in the archive may take a sixth of the budget
+PINNED = 4  # pinned turns may take a quarter of it
+SUMMARY = 8  # the summary's share of the context is at most an eighth
+ANEW = 400  # archived turns that a new summary is made of
+HITS = 3  # stretches of the archive that a prompt gets at most
+FULL = 0.8  # the share of the window's room that makes a compaction due before the window has to slide
 
 
 class Window(Memory):
-    """Remembers every turn and recalls the most recent ones.
+    """Remembers every turn and recalls what matters.
 
     Files are read and written in one thread of its own, in the order of the calls; the event loop never waits
     for the disk. With `fsync = "os"` a killed process loses nothing, but a power cut may take turns that were
@@ -74,147 +71,229 @@ class Window(Memory):
         self._disk = disk or Disk()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="roost-memory")
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._conversations: OrderedDict[str, Conversation] = OrderedDict()
+        self._compacting: set[str] = set()
         self._closed = False
 
     async def open(self) -> None:
-        await self._run(self._make_home)
-
-    def _make_home(self) -> None:
-        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._files = await self._run(Files, self.config, self.home, self._disk, self.cipher)
 
     async def remember(self, place: Place, turns: Sequence[Turn]) -> None:
         if turns:
             async with self._lock(place):
-                await self._run(self._add, place, tuple(turns))
+                await self._run(self._files.add, place, tuple(turns))
+
+    # Recalling
 
     async def recall(self, place: Place, budget: int, count: Count, query: str = "") -> Recollection:
-        """The window's turns, uncounted ones counted by `count` and stored with it.
+        """The summary, the window's turns, pinned ones, and what the archive has about `query`.
 
-        Each turn costs OVERHEAD tokens beyond its text. A turn too long for the window is cut in the middle, in
-        what is returned only. A budget under SMALLEST tokens holds nothing.
+        Uncounted turns are counted by `count`, and the counts stored with them. Each turn costs OVERHEAD tokens
+        beyond its text. A turn too long for the window is cut in the middle, in what is returned only. A budget
+        under SMALLEST tokens holds nothing.
         """
-        limit = int(budget * self.config.high)
-        if limit < SMALLEST:
+        if int(budget * self.config.high) < SMALLEST:
             return Recollection()
         async with self._lock(place):
-            view = await self._run(self._view, place)
-            if not view.turns:
+            view = await self._run(self._files.view, place)
+            if not view.turns and not view.archived:
                 return Recollection()
-            return await self._window(place, view, limit, max(SMALLEST, int(budget * self.config.low)), count)
+            pins = await self._pinned(view, budget // PINNED, count)
+            room = budget - await self._weigh_summary(place, view, count) - sum(map(cost, pins))
+            found = await self._found(place, room // FOUND, count, query) if view.archived else ()
+            room -= room // FOUND if view.archived else 0
+            limit = int(room * self.config.high)
+            if limit < SMALLEST or not view.turns:
+                return Recollection(view.summary, (), found, pins)
+            turns = await self._window(place, view, limit, max(SMALLEST, int(room * self.config.low)), count)
+            return Recollection(view.summary, turns, found, pins)
 
-    async def _window(self, place: Place, view: View, limit: int, floor: int, count: Count) -> Recollection:
+    async def _weigh_summary(self, place: Place, view: View, count: Count) -> int:
+        if not view.summary:
+            return 0
+        tokens = view.tokens
+        if not tokens:
+            tokens = await count(view.summary)
+            await self._run(self._files.count_summary, place, tokens)
+        return tokens + 2 * OVERHEAD
+
+    async def _pinned(self, view: View, room: int, count: Count) -> tuple[Turn, ...]:
+        """The pinned turns, newest first as far as there is room, in their order."""
+        chosen: list[Turn] = []
+        for pin in reversed(view.pins):
+            tokens = pin.tokens or await count(words(pin))
+            room -= tokens + OVERHEAD
+            if room < 0:
+                break
+            chosen.append(replace(pin, tokens=tokens))
+        return tuple(reversed(chosen))
+
+    async def _found(self, place: Place, room: int, count: Count, query: str) -> tuple[Hit, ...]:
+        """What the archive has about `query`, the best first, as far as there is room."""
+        chosen: list[Hit] = []
+        for hit in await self._run(self._files.search, place, query, HITS) if query else ():
+            turns = await narrow(hit.turns, query, room, count)
+            if not turns:
+                break
+            room -= sum(map(cost, turns))
+            chosen.append(replace(hit, turns=tuple(turns)))
+        return tuple(chosen)
+
+    async def _window(self, place: Place, view: View, limit: int, floor: int, count: Count) -> tuple[Turn, ...]:
         turns = await measure(view.turns, view.cap, limit, count)
         counted = {number: turn for number, turn in turns.items() if not view.turns[number].tokens}
         start: Start | None = None
-        numbers, cap = list(turns), view.cap
-        if weigh(list(turns.values()), cap) > limit:
+        numbers, cap, weight = list(turns), view.cap, weigh(list(turns.values()), view.cap)
+        if weight > limit:
             start = slide(list(turns.values()), limit, floor)
             numbers, cap = numbers[start.index :], start.cap
-        cuts = {} if start else dict(view.cuts)
+        cuts = {} if start else dict(view.cuts or {})
         for number in numbers:
             if cap and turns[number].tokens > cap and number not in cuts:
                 cuts[number] = await cut(turns[number], cap, count)
         mark = (numbers[0], cap) if start else None
         if counted or mark or cuts != view.cuts:
-            await self._run(self._keep, place, counted, mark, cuts)
+            await self._run(self._files.keep, place, counted, mark, cuts)
+        if start or view.unfolded or weight > (self.config.compact_tokens or FULL * limit):
+            await self._run(self._files.schedule.now, place, time.time(), "tokens")
         recent = tuple(cuts.get(number, turns[number]) for number in numbers)
-        return Recollection(turns=recent if recent[0].role == "user" else (STAND_IN, *recent))
+        return recent if recent[0].role == "user" else (STAND_IN, *recent)
+
+    async def search(self, place: Place, words: str, limit: int = 5) -> Sequence[Hit]:
+        async with self._lock(place):
+            return await self._run(self._files.search, place, words, limit, everything=True)
+
+    async def pin(self, place: Place, id: str, pinned: bool = True, role: Role = "user") -> bool:
+        async with self._lock(place):
+            return await self._run(self._files.pin, place, role, id, pinned)
+
+    # Compacting
+
+    async def compact(self, place: Place, brain: Brain | None, trigger: Trigger = "person") -> Compaction | None:
+        if str(place) in self._compacting:
+            return None
+        self._compacting.add(str(place))
+        try:
+            return await self._compact(place, brain, trigger)
+        finally:
+            self._compacting.discard(str(place))
+
+    async def _compact(self, place: Place, brain: Brain | None, trigger: Trigger) -> Compaction | None:
+        """Archive, then summarise, then swap. Whatever fails, the window stays as it was."""
+        begun = time.monotonic()
+        report = Compaction(str(place), time.time(), trigger, self.config.compact_action)
+        try:
+            async with self._lock(place):
+                fold = await self._run(self._files.archive, place)
+            if fold is None:
+                await self._run(self._files.schedule.done, place)
+                return None
+            summary = await self._summarise(fold, brain)
+            after = await (brain.count if brain else estimate)(summary.text)
+            report = replace(report, action=summary.action, turns=len(fold.turns), note=summary.note)
+            report = replace(report, tokens_before=fold.tokens, tokens_after=after)
+            async with self._lock(place):
+                if not await self._run(self._files.swap, place, fold, summary.text, after if brain else 0):
+                    report = replace(report, done=False, note="What was to be folded was edited meanwhile.")
+        except Exception as error:
+            log.error("The conversation in %s could not be compacted: %s", place, error)
+            report = replace(report, done=False, note=f"{type(error).__name__}: {error}")
+        report = replace(report, seconds=time.monotonic() - begun)
+        await self._run(self._files.report, place, report)
+        return report
+
+    async def _summarise(self, fold: Fold, brain: Brain | None) -> Summary:
+        turns = list(fold.turns.values())
+        if brain is None or self.config.compact_action == "extract":
+            count, context = (brain.count, brain.context) if brain else (estimate, 2048)
+            room = min(self.config.compact_room, context // SUMMARY)
+            return Summary(await extract(fold.earlier, turns, room, count), "extract")
+        return await summarise(fold.earlier, turns, min(self.config.compact_room, brain.context // SUMMARY), brain)
+
+    async def due(self, now: float) -> Sequence[tuple[Place, Trigger]]:
+        return await self._run(self._files.schedule.due, now)
+
+    async def reports(self) -> list[Compaction]:
+        """What became of the last compactions, the newest last."""
+        return await self._run(lambda: list(self._files.reports))
+
+    # Facts
+
+    async def note(self, owner: str, text: str) -> Fact:
+        return await self._run(self._files.facts.note, owner, text)
+
+    async def facts(self, owner: str) -> Sequence[Fact]:
+        return await self._run(self._files.facts.all, owner)
+
+    async def drop(self, owner: str, id: int) -> Fact | None:
+        return await self._run(self._files.facts.drop, owner, id)
+
+    # Forgetting
 
     async def forget(self, place: Place) -> int:
         async with self._lock(place):
-            return await self._run(self._erase, place)
+            return await self._run(self._files.erase, place)
+
+    async def forget_person(self, person: str) -> int:
+        total = 0
+        for place in await self.places():
+            async with self._lock(place):
+                dropped = await self._run(self._files.drop, place, person)
+                if dropped:
+                    await self._summarise_anew(place)
+            total += dropped
+        await self._run(self._files.facts.erase, person)
+        return total
+
+    async def _summarise_anew(self, place: Place) -> None:
+        """Make a summary of what is left in the archive, where there was one that is gone."""
+        turns = await self._run(self._files.folded, place, ANEW)
+        if turns:
+            text = await extract("", turns, self.config.compact_room, estimate)
+            await self._run(self._files.resummarise, place, text)
+
+    # Looking and letting go
 
     async def turns(self, place: Place) -> list[Turn]:
-        """Every stored turn of `place`, oldest first."""
+        """Every turn of `place`, the archived ones too, oldest first."""
         async with self._lock(place):
-            return await self._run(self._all, place)
+            return await self._run(self._files.turns, place)
 
     async def places(self) -> list[Place]:
         """Every place with stored turns, by name. Reads every file."""
-        return await self._run(self._places)
+        return await self._run(self._files.places)
+
+    async def size(self, place: Place) -> Size:
+        """How much is stored of a place, and its summary."""
+        async with self._lock(place):
+            return await self._run(self._files.size, place)
+
+    async def owners(self) -> list[str]:
+        """Everybody who has facts, by name. Reads every file."""
+        return await self._run(self._files.facts.owners)
+
+    async def damage(self) -> list[str]:
+        """What cannot be read of the archives, in words."""
+        return [told for place in await self.places() for told in await self._run(self._files.damage, place)]
+
+    async def shrink(self) -> None:
+        await self._run(self._files.shrink)
 
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
-            await self._run(self._close_all)
+            if hasattr(self, "_files"):
+                await self._run(self._files.close)
             self._thread.shutdown(wait=False)
-
-    # From here on, everything but `_lock` and `_run` happens in the thread.
 
     def _lock(self, place: Place) -> asyncio.Lock:
         return self._locks.setdefault(str(place), asyncio.Lock())
 
-    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
+    async def _run(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._thread, work, *arguments)
+            return await loop.run_in_executor(self._thread, lambda: work(*arguments, **named))
         except OSError as error:
             raise StoreError(
                 f"The memory in '{self.home}' could not be read or written: {error}. "
                 "See that the folder is there, belongs to you and has room."
             ) from error
-
-    def _conversation(self, place: Place) -> Conversation:
-        """The conversation of `place`, opened, and begun if there was none."""
-        name = str(place)
-        if name not in self._conversations:
-            while len(self._conversations) >= max(1, self.config.open_files):
-                self._conversations.popitem(last=False)[1].close()
-            self._conversations[name] = Conversation(self._path(place), place, self.config.fsync, self._disk)
-        self._conversations.move_to_end(name)
-        return self._conversations[name]
-
-    def _known(self, place: Place) -> bool:
-        return str(place) in self._conversations or self._path(place).exists()
-
-    def _path(self, place: Place) -> Path:
-        return self.home / file_name(place)
-
-    def _add(self, place: Place, turns: Sequence[Turn]) -> None:
-        self._conversation(place).add(turns)
-
-    def _view(self, place: Place) -> View:
-        if not self._known(place):
-            return View({}, 0, {})
-        conversation = self._conversation(place)
-        return View(conversation.recent(), conversation.record.cap, dict(conversation.cuts))
-
-    def _keep(
-        self, place: Place, counted: dict[int, Turn], mark: tuple[int, int] | None, cuts: dict[int, Turn]
-    ) -> None:
-        conversation = self._conversation(place)
-        if counted:
-            conversation.keep_counts(counted)
-        if mark:
-            conversation.move(*mark)
-        conversation.cuts = cuts
-
-    def _erase(self, place: Place) -> int:
-        try:
-            erased = len(self._conversation(place)) if self._known(place) else 0
-        except StoreError:  # a file from a newer Roost is erased unread
-            erased = 0
-        if (conversation := self._conversations.pop(str(place), None)) is not None:
-            conversation.close()
-        erase(self._path(place), self._disk)
-        return erased
-
-    def _all(self, place: Place) -> list[Turn]:
-        return list(self._conversation(place)) if self._known(place) else []
-
-    def _places(self) -> list[Place]:
-        found = [place for path in self.home.glob(FILES) if (place := _owner(path)) is not None]
-        return sorted(found, key=str)
-
-    def _close_all(self) -> None:
-        while self._conversations:
-            self._conversations.popitem()[1].close()
-
-
-def _owner(path: Path) -> Place | None:
-    try:
-        return read_place(path)
-    except (StoreError, OSError) as error:
-        log.warning("'%s' is left out: %s", path, error)
-        return None

@@ -42,6 +42,15 @@ def test_after_many_unanswered_turns_of_the_bot_the_newest_are_kept():
     assert weigh(turns[start.index :], start.cap) <= 200 < weigh(turns[start.index - 1 :], start.cap)
 
 
+def test_a_tools_result_is_not_parted_from_its_call():
+    turns = [turn("user", 10), turn("assistant", 30), *[turn("assistant", 20), turn("tool", 60), turn("tool", 60)] * 3]
+    for floor in range(250, 500, 10):
+        assert turns[slide(turns, limit=floor, floor=floor).index].role != "tool"
+    tight = slide(turns, limit=170, floor=170)
+    assert (turns[tight.index].role, tight.index) == ("assistant", 8)
+    assert weigh(turns[tight.index :], tight.cap) <= 170, "results that are too long are cut, not parted"
+
+
 def test_short_turns_leave_their_room_to_long_ones():
     assert fit(talk(10, 1000), 100 + 2 * OVERHEAD) == 90
     assert fit(talk(1000, 1000), 100 + 2 * OVERHEAD) == 50
@@ -49,7 +58,7 @@ def test_short_turns_leave_their_room_to_long_ones():
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(["user", "assistant", "system"]), st.integers(1, 400)), min_size=1),
+    st.lists(st.tuples(st.sampled_from(["user", "assistant", "system", "tool"]), st.integers(1, 400)), min_size=1),
     st.integers(SMALLEST, 1000),
     st.integers(0, 1000),
 )
