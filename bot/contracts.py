@@ -297,7 +297,7 @@ class Brain(ABC):
 
     async def count(self, text: str) -> int:
         """The number of tokens in `text`; an engine without a tokenizer estimates it from above."""
-        return len(text.encode()) // 3 + 1
+        return len(text.encode("utf-8", "replace")) // 3 + 1
 
     async def shrink(self) -> None:
         """Let go of what can be made again, prefixes of idle conversations first: the machine is short of memory."""

@@ -45,17 +45,17 @@ class Tidying:
             self._current.cancel()
 
     async def run(self) -> None:
-        """Compact what is due, until somebody writes or nothing is left."""
+        """Compact what is due, until somebody writes or nothing is left. What gave way too often does not wait."""
         if self._current is not None or self._quiet():
             return
         tried: set[Place] = set()
-        while not self._busy():
-            due = [one for one in await self._bot.memory.due(time.time()) if one[0] not in tried]
-            if not due:
-                return
-            place, trigger = due[0]
-            tried.add(place)
-            await self._compact(place, trigger)
+        while due := [one for one in await self._bot.memory.due(time.time()) if one[0] not in tried]:
+            for place, trigger in due:
+                tried.add(place)
+                if self._busy() and self._gave_way[place] < GIVE_WAY:
+                    self._gave_way[place] += 1
+                else:
+                    await self._compact(place, trigger)
 
     async def _compact(self, place: Place, trigger: Trigger) -> None:
         async with self._bot.thinking() as brain:

@@ -72,7 +72,7 @@ async def narrow(turns: Sequence[Turn], query: str, room: int, count: Count) -> 
 
 async def cut(turn: Turn, cap: int, count: Count) -> Turn:
     """A copy of `turn` of at most `cap` tokens: two thirds from its beginning, one from its end."""
-    keep = len(turn.text) * cap // turn.tokens
+    keep = len(turn.text) * max(0, cap) // turn.tokens
     while keep:
         text = turn.text[: keep - keep // 3] + CUT + turn.text[len(turn.text) - keep // 3 :]
         tokens = await count(text)

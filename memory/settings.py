@@ -24,9 +24,9 @@ class WindowConfig(MemoryConfig):
     )
     compact_keep: int = key(20, help="Recent turns that a compaction leaves as they are.", least=2)
     compact_action: Action = key(
-        "summary",
-        help="What older turns become: a summary by the brain, or an extract of sentences, which needs none. "
-        "A summary that is no good becomes an extract.",
+        "extract",
+        help="What older turns become: an extract of the sentences that matter, which needs no brain, or a summary by "
+        "the brain, worth it from models of some billion parameters on. One that is no good becomes an extract.",
     )
     compact_room: int = key(256, help="Tokens the summary may have, within an eighth of the context.", least=32)
     open_files: int = key(64, help="Conversations kept open at a time; the others are opened when needed.", least=1)

@@ -18,6 +18,7 @@ import http.client
 import json
 import platform
 import random
+import sqlite3
 import statistics
 import sys
 import threading
@@ -54,6 +55,13 @@ FAULTY = 0.7  # the part of the waves that meet a fault
 WARM_UP = 0.25  # the part of a life after which memory should not grow any more
 PATIENCE = 120.0  # seconds without progress after which what is missing counts as lost
 POLL = 0.25  # seconds between two looks at the chats
+OLD = 40 * 86400.0  # seconds that are added to the age of everything in the journal
+# Small, so that every place comes to be compacted again and again, as it would in a long life.
+MEMORY = """
+[memory]
+compact_turns = 40
+compact_keep = 10
+"""
 PROBE = 0.05  # seconds between two requests to the web face
 
 
@@ -258,6 +266,32 @@ class Soak:
     def missing(self) -> int:
         return int(self.server.ask("missing", said=self.said)["missing"])
 
+    def grow_old(self) -> dict[str, Any]:
+        """Let the journal be of last month, start again, and see that what is new fits where the old was."""
+        self.probe.address = ""
+        self.house.stop()
+        before = size(self.house.journal.parent, "journal.db*")
+        with contextlib.closing(sqlite3.connect(self.house.journal)) as db:
+            for table in ("inbox", "outbox"):
+                db.execute(f"UPDATE {table} SET at = at - {OLD}")
+            db.commit()
+        self.probe.address = self.house.start()
+        left = self.wait_for_rows()
+        for _ in range(4):
+            self.say(self.given.wave)
+            self.wait()
+        after = size(self.house.journal.parent, "journal.db*")
+        return {"rows left": left, "journal before": before, "journal after as much again": after}
+
+    def wait_for_rows(self) -> int:
+        """Until housekeeping is done; gives the rows that stay."""
+        until, left = time.monotonic() + PATIENCE, 1
+        while left and time.monotonic() < until:
+            time.sleep(POLL)
+            with contextlib.closing(sqlite3.connect(self.house.journal)) as db:
+                (left,) = db.execute("SELECT (SELECT count(*) FROM inbox) + (SELECT count(*) FROM outbox)").fetchone()
+        return int(left)
+
     def settle(self) -> Audit:
         """Wait for what is still on its way after the last answer, and look at the books."""
         until = time.monotonic() + PATIENCE
@@ -317,12 +351,14 @@ def soak(given: argparse.Namespace) -> dict[str, Any]:
     begun, before = time.monotonic(), load()
     with wire() as server, scratch() as folder:
         table = TELEGRAM.format(token=server.token, base_url=server.base_url)
-        (folder / "bot.toml").write_text(CONFIG.format(brain='use = "echo"') + table, encoding="utf-8")
+        (folder / "bot.toml").write_text(CONFIG.format(brain='use = "echo"') + MEMORY + table, encoding="utf-8")
         house, probe = House(folder), Probe()
         run = Soak(given, server, house, probe, random.Random(given.seed), [0] * given.places)
         probe.start()
         try:
             run.run()
+            run.settle()
+            housekeeping = run.grow_old()
             run.settle()
             texts = server.ask("texts", chats=given.places)["texts"]
             complaints = server.ask("stats")["complaints"]
@@ -349,6 +385,7 @@ def soak(given: argparse.Namespace) -> dict[str, Any]:
         "dead letters": books.parts.get("dead", 0),
         "complaints": complaints,
         "memory slope, KB for 1,000 messages": slope(run.samples),
+        "housekeeping": housekeeping,
         "bytes a message": {name: count / max(1, total) for name, count in sizes.items()},
         "lag, ms": {"p50": percentile(waits, 0.5), "p99": percentile(waits, 0.99), "most": max(waits)},
         "probes": len(probe.waits),
@@ -357,7 +394,10 @@ def soak(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def failed(report: dict[str, Any]) -> bool:
-    return any(report[name] for name in ("lost", "doubled unmarked", "chats out of order", "exceptions"))
+    clean = ("lost", "doubled unmarked", "chats out of order", "exceptions")
+    kept = report["housekeeping"]
+    grown = kept["journal after as much again"] > 1.5 * kept["journal before"]
+    return any(report[name] for name in clean) or kept["rows left"] > 0 or grown
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ from roost.testing import Stage
 from roost.tidying import within
 from roost.values import Place
 
-DUE = "[memory]\ncompact_turns = 10\ncompact_keep = 4\n"
+DUE = "[memory]\ncompact_turns = 10\ncompact_keep = 4\ncompact_action = 'summary'\n"
 PLACE = Place("stage", "1")
 
 
@@ -108,6 +108,10 @@ async def test_nothing_is_begun_while_somebody_is_answered_or_in_quiet_hours(
             await stage.say("I wait")
             await stage.bot.tidying.run()
             assert await stage.bot.memory.reports() == []
+            for _ in range(tidying.GIVE_WAY):
+                await stage.bot.tidying.run()
+            (report,) = await stage.bot.memory.reports()
+            assert report.action == "extract", "a bot that is never at rest compacts all the same, without the brain"
 
 
 async def test_a_brain_that_fails_leaves_an_extract_and_says_why(tmp_path: Path) -> None:
