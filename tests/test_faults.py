@@ -96,10 +96,14 @@ async def test_a_person_who_has_blocked_the_bot_gets_a_dead_letter_and_others_ar
 
 
 class Relay:
-    """A network between the bot and the server that can be cut: connections break, new ones are refused."""
+    """A network between the bot and the server that can be cut: connections break, new ones are refused.
+
+    Frozen, it keeps the connections that there are and carries nothing more over them, without a word to anybody.
+    """
 
     def __init__(self, port: int) -> None:
         self.port = 0
+        self._frozen: set[asyncio.StreamWriter] = set()
         self._to = port
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
@@ -114,24 +118,30 @@ class Relay:
         for writer in self._writers:
             writer.transport.abort()
 
+    def freeze(self) -> int:
+        """Half-open sockets: returns how many connections lead nowhere from now on."""
+        self._frozen |= self._writers
+        return len(self._frozen)
+
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
         ends = {writer, far_writer}
         self._writers |= ends
         try:
-            await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+            await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
         finally:
             self._writers -= ends
             for end in ends:
                 end.transport.abort()
 
-
-async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-        writer.close()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                if writer in self._frozen:
+                    continue
+                writer.write(data)
+                await writer.drain()
+            writer.close()
 
 
 async def test_an_outage_loses_nothing_and_needs_no_restart(tmp_path: Path) -> None:
@@ -154,6 +164,26 @@ async def test_an_outage_loses_nothing_and_needs_no_restart(tmp_path: Path) -> N
             await server.until(lambda: len(heard(chat)) == 3, 60)
             await stage.quiet(limit=30)
             assert sorted(heard(chat)[1:]) == ["asked during the outage", "said during the outage"]
+            await relay.cut()
+
+
+async def test_connections_that_lead_nowhere_are_noticed_and_made_anew(tmp_path: Path) -> None:
+    async with TelegramServer(token=TOKEN) as server:
+        relay = Relay(int(server.base_url.rpartition(":")[2]))
+        await relay.mend()
+        table = f'base_url = "http://127.0.0.1:{relay.port}"\ntoken = "{TOKEN}"\nrate = 0\nplace_rate = 0\n'
+        async with Stage(tmp_path, channel=Telegram, channel_config=table) as stage:
+            chat = server.private(server.person("Ann"))
+            await chat.say("before")
+            await server.until(lambda: heard(chat) == ["before"], 30)
+            await stage.quiet()
+            assert relay.freeze() > 0
+            await chat.say("asked into the void")
+            await stage.bot.send(f"stage:{chat.id}", "said into the void")
+            await server.until(lambda: len({text.removeprefix(MARK) for text in heard(chat)}) == 3, 60)
+            await stage.quiet(limit=30)
+            unmarked = [text for text in heard(chat) if not text.startswith(MARK)]
+            assert len(unmarked) == len(set(unmarked))
             await relay.cut()
 
 
