@@ -1,6 +1,6 @@
 """Compaction of memory as a scheduled job that never delays a person.
 
-A job looks every minute for places whose compaction is due. It works only while nobody is being answered; when
+A job looks at short intervals for places whose compaction is due. It works only while nobody is being answered; when
 somebody writes, what the brain was summarising is broken off and stays due. A place that had to give way three times
 gets an extract, for which nobody has to wait.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("roost.memory")
 
-EVERY = 60.0  # seconds between two looks for what is due
+EVERY = 20.0  # seconds between two looks for what is due
 GIVE_WAY = 3  # times a compaction gives way before it does without the brain
 
 
