@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from roost.cipher import Cipher
 
 REPORTS = 1000  # reports kept
-AT_ONCE = 16  # places named at a time
 LONGEST_PAUSE = 6 * 3600.0  # seconds between two tries of a compaction that keeps failing
 
 
@@ -84,7 +83,7 @@ class Schedule:
             (due for _, due in self._entries.values() if due.at <= now or due.at > now + patience),
             key=lambda due: due.at,
         )
-        return [(replace(Place.parse(due.place), kind=due.kind), due.trigger) for due in late[:AT_ONCE]]
+        return [(replace(Place.parse(due.place), kind=due.kind), due.trigger) for due in late]
 
     def _put(self, due: Due) -> None:
         known = self._entries.get(due.place)

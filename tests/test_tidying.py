@@ -114,6 +114,18 @@ async def test_nothing_is_begun_while_somebody_is_answered_or_in_quiet_hours(
             assert report.action == "extract", "a bot that is never at rest compacts all the same, without the brain"
 
 
+async def test_every_place_has_its_turn_however_many_are_due(tmp_path: Path) -> None:
+    async with Stage(tmp_path, config=DUE) as stage:
+        places = [str(number) for number in range(30)]
+        for chat in places:
+            await talk(stage, 5, chat)
+        async with stage.bot.pipeline.lanes.held():
+            await stage.say("I wait")
+            for _ in range(tidying.GIVE_WAY + 1):
+                await stage.bot.tidying.run()
+        assert {report.place for report in await stage.bot.memory.reports()} == {f"stage:{chat}" for chat in places}
+
+
 async def test_a_brain_that_fails_leaves_an_extract_and_says_why(tmp_path: Path) -> None:
     async with Stage(tmp_path, config=DUE) as stage:
         await talk(stage, 6)
