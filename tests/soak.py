@@ -52,7 +52,7 @@ FAULTS = (
     ("sendMessage", "drop_after_processing", 3),
 )
 FAULTY = 0.7  # the part of the waves that meet a fault
-WARM_UP = 0.25  # the part of a life after which memory should not grow any more
+WARM_UP = 0.6  # the part of a life after which memory should not grow any more: by then every place was compacted
 PATIENCE = 120.0  # seconds without progress after which what is missing counts as lost
 POLL = 0.25  # seconds between two looks at the chats
 OLD = 40 * 86400.0  # seconds that are added to the age of everything in the journal
