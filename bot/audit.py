@@ -6,8 +6,12 @@ import sqlite3
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from roost.letters import opened
+
+if TYPE_CHECKING:
+    from roost.cipher import Cipher
 
 # What must not be, and how to say it. Each query gives one row an exception.
 RULES = (
@@ -61,9 +65,9 @@ class Audit:
         return said + [f"WRONG: {one}" for one in self.exceptions]
 
 
-def audit(path: Path) -> Audit:
+def audit(path: Path, cipher: Cipher | None = None) -> Audit:
     """Check a journal, in use or not. Raises StoreError when it cannot be read at all."""
-    with opened(path) as db:
+    with opened(path, cipher) as db:
         db.execute("BEGIN")  # one moment for all the questions
         found = Audit(*_counts(db))
         (damage,) = db.execute("PRAGMA quick_check(1)").fetchone()

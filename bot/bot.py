@@ -18,13 +18,16 @@ from roost.config import ChannelEntry, Config, load, secrets
 from roost.contracts import Brain, Channel, Fact, Limits, Memory
 from roost.degrade import fit
 from roost.dispatch import Dispatcher
+from roost.encryption import unlock
 from roost.errors import ConfigError, RoostError
+from roost.gauges import Sensor, size
 from roost.home import Lock
 from roost.jobs import Schedule
 from roost.journal import Journal
 from roost.outbox import Outbox
 from roost.people import People
 from roost.pipeline import Pipeline
+from roost.pressure import Pressure
 from roost.registry import Registry
 from roost.rows import sound
 from roost.supervisor import Supervisor
@@ -40,7 +43,8 @@ HEED = 2.0  # seconds between two looks for what the command line wants
 HOUSEKEEPING = 6 * 3600.0  # seconds
 STEP_TIME = 5.0  # seconds that each step of a stop may take
 TABLES_LATER = ("journal", "plugins")  # what cannot be changed while the bot runs
-LATER = {f"[{name}]" for name in TABLES_LATER}
+ENCRYPTION = "[bot] encryption"
+LATER = {ENCRYPTION, *(f"[{name}]" for name in TABLES_LATER)}
 
 
 class Bot:
@@ -62,6 +66,10 @@ class Bot:
         self.web: Web | None = None
         self._lock = Lock(home)
         self.tidying = Tidying(self)
+        self.pressure = Pressure(
+            Sensor(lambda: size(self.config.bot.memory_limit)),
+            {"memory": self._shrink_memory, "brain": self._shrink_brain},
+        )
         self._schedule = Schedule(self)
         self._thinking: Counter[Brain] = Counter()
         self._background: set[asyncio.Task[None]] = set()
@@ -152,8 +160,7 @@ class Bot:
             raise
 
     async def _open(self) -> None:
-        await self.journal.open()
-        await self.memory.open()
+        await self._open_stores()
         await self.access.load()
         await self.pipeline.states.load()
         await self._serve()
@@ -167,8 +174,19 @@ class Bot:
         await self._warn_of_stranded()
         self._do(self._schedule.start({**self.registry.jobs, "memory.compact": self.tidying.job()}))
         await self.dispatch.all("startup", bot=self)
-        for work in (self._load_brain(self.brain), self._watch(), self._keep_house(), self._heed()):
+        for work in (
+            self._load_brain(self.brain),
+            self._watch(),
+            self._keep_house(),
+            self._heed(),
+            self.pressure.watch(),
+        ):
             self._do(work)
+
+    async def _open_stores(self) -> None:
+        self.journal.cipher = self.memory.cipher = unlock(self.home, self.config.bot.encryption)
+        await self.journal.open()
+        await self.memory.open()
 
     async def stop(self) -> None:
         """Stop listening, give what is being answered a moment, leave the rest to the journal.
@@ -195,8 +213,7 @@ class Bot:
         """The journal and the memory alone, for the command line while no bot runs."""
         self._lock.take()
         try:
-            await self.journal.open()
-            await self.memory.open()
+            await self._open_stores()
             yield self
         finally:
             await step("brain", self.brain.unload())
@@ -269,6 +286,12 @@ class Bot:
         self.channels[name] = supervisor
         self._mount(supervisor)
         return supervisor
+
+    async def _shrink_memory(self) -> None:
+        await self.memory.shrink()
+
+    async def _shrink_brain(self) -> None:
+        await self.brain.shrink()
 
     async def _take_up(self, name: str) -> None:
         """Go on with what is left of a channel from before; only then may it bring more."""
@@ -362,7 +385,9 @@ class Bot:
         brain = config.brain_class(config.brain, self.home) if differs("brain", old, config) else None
         memory = config.memory_class(config.memory, self.home / "memory") if differs("memory", old, config) else None
         self.config = config
-        changed = [f"[{name}]" for name in ("bot", "access", *TABLES_LATER) if differs(name, old, config)]
+        now = replace(old, bot=replace(old.bot, encryption=config.bot.encryption))
+        changed = [f"[{name}]" for name in ("bot", "access", *TABLES_LATER) if differs(name, now, config)]
+        changed += [ENCRYPTION] if differs("bot", old, now) else []
         self.access.table, self.access.owner = config.access, config.bot.owner
         if old.bot.log != config.bot.log:
             logs.hear(config.bot.log)
@@ -383,6 +408,7 @@ class Bot:
 
     async def _change_memory(self, memory: Memory, old: Config) -> bool:
         """Between two answers, so that none finds its memory closed. One that cannot be opened changes nothing."""
+        memory.cipher = self.journal.cipher
         async with self.pipeline.lanes.held():
             try:
                 await memory.open()

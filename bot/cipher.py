@@ -194,14 +194,14 @@ def _check_absent(home: Path) -> None:
     """Raises StoreError when there ought to be a `cipher.json`."""
     if is_begun(home):
         raise StoreError(f"'{home / FILE}' and its copy are damaged. Put one back from a backup: it holds the key.")
-    if (path := _find_sealed(home)) is not None:
+    if (path := find_sealed(home)) is not None:
         raise StoreError(
             f"'{path}' is encrypted, but '{home / FILE}' is gone, and the key of the data with it. "
             "Put it back from a backup. If there is none, the data cannot be read any more: move them away."
         )
 
 
-def _find_sealed(home: Path) -> Path | None:
+def find_sealed(home: Path) -> Path | None:
     return next((path for path in sorted(home.rglob("*")) if path.is_file() and _is_sealed(path)), None)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from roost.cipher import Cipher
     from roost.config import Config
     from roost.registry import Registry
     from roost.wishes import Offer
@@ -159,7 +160,7 @@ def letters_list() -> None:
     """List them: number, place, what went wrong."""
     from roost.letters import dead
 
-    for letter in dead(journal_file()):
+    for letter in dead(journal_file(), cipher=folder_cipher()):
         click.echo(f"{letter.id:>6}  {moment(letter.at)}  {letter.place:<24} {letter.error}")
 
 
@@ -169,7 +170,7 @@ def letters_show(number: int) -> None:
     """Print one."""
     from roost.letters import dead
 
-    for letter in dead(journal_file(), number):
+    for letter in dead(journal_file(), number, folder_cipher()):
         click.echo(f"to {letter.place}, {moment(letter.at)}, {letter.tries} tries: {letter.error}\n\n{letter.text}")
 
 
@@ -179,7 +180,7 @@ def letters_resend(number: int | None) -> None:
     """Try one again, or all."""
     from roost.letters import resend
 
-    click.echo(f"{resend(journal_file(), number)} to be sent again.")
+    click.echo(f"{resend(journal_file(), number, folder_cipher())} to be sent again.")
 
 
 @letters.command("drop")
@@ -189,7 +190,7 @@ def letters_drop(number: int | None) -> None:
     """Delete one for good, or all."""
     from roost.letters import drop
 
-    click.echo(f"{drop(journal_file(), number)} deleted.")
+    click.echo(f"{drop(journal_file(), number, folder_cipher())} deleted.")
 
 
 @main.group()
@@ -202,9 +203,70 @@ def journal_check() -> None:
     """Check that every accepted message has come to exactly one end."""
     from roost.audit import audit
 
-    found = audit(journal_file())
+    found = audit(journal_file(), folder_cipher())
     click.echo("\n".join(found.lines()))
     sys.exit(1 if found.exceptions else 0)
+
+
+@main.group()
+def encryption() -> None:
+    """Have what is said encrypted on the disk."""
+
+
+@encryption.command("status")
+@config_option
+def encryption_status(path: Path | None) -> None:
+    """Say whether it is, and with which key."""
+    from roost.encryption import HOW, OFF, status
+    from roost.home import data_folder
+
+    _, config = prepare(path, log="error")
+    told = status(data_folder(), config.bot.encryption)
+    click.echo(f"{OFF} {HOW}" if told == OFF else told)
+
+
+@encryption.command("on")
+@config_option
+def encryption_on(path: Path | None) -> None:
+    """Encrypt everything now; a start of the bot does it as well."""
+    from roost.encryption import turn_on
+    from roost.home import data_folder
+
+    registry, config = prepare(path, log="warning")
+    click.echo(turn_on(config, registry, data_folder()))
+
+
+@encryption.command("off")
+@click.argument("key", default="")
+@config_option
+@click.confirmation_option(prompt="Write everything in clear text?")
+def encryption_off(key: str, path: Path | None) -> None:
+    """Decrypt everything, with the key from bot.toml or from KEY (env:NAME, file:PATH, keyring:SERVICE)."""
+    from roost.encryption import turn_off
+    from roost.home import data_folder
+
+    _, config = prepare(path, log="warning")
+    click.echo(turn_off(config, data_folder(), key or config.bot.encryption))
+
+
+@encryption.command("new-key")
+def encryption_new_key() -> None:
+    """Print a fresh key, for you to keep."""
+    from roost.secret import new_key
+
+    click.echo(new_key())
+
+
+@encryption.command("change-key")
+@click.argument("to")
+@config_option
+def encryption_change_key(to: str, path: Path | None) -> None:
+    """Let the key from TO (env:NAME, file:PATH, keyring:SERVICE) open the folder instead of the one in bot.toml."""
+    from roost.encryption import change_key
+    from roost.home import data_folder
+
+    _, config = prepare(path, log="error")
+    click.echo(change_key(config, data_folder(), to))
 
 
 @main.group()
@@ -230,6 +292,18 @@ def journal_file() -> Path:
     return data_folder() / "journal.db"
 
 
+def folder_cipher() -> Cipher | None:
+    """What opens the data folder, when it is encrypted."""
+    from roost.cipher import is_begun
+    from roost.encryption import look
+    from roost.home import data_folder
+
+    if not is_begun(data_folder()):
+        return None
+    _, config = prepare(None, log="error")
+    return look(data_folder(), config.bot.encryption)
+
+
 def moment(at: float) -> str:
     """A time as people here write it."""
     return f"{datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M}"
@@ -247,6 +321,8 @@ def find(path: Path | None) -> Path:
     """The configuration to use. Where there is none, the default one is written to the data folder."""
     if path is not None:
         return path
+    if given := os.environ.get("ROOST_CONFIG"):
+        return Path(given)
     here = Path("bot.toml")
     if here.is_file():
         return here

@@ -22,6 +22,7 @@ import msgspec
 
 from roost.contracts import Brain, BrainConfig, Channel, ChannelConfig, Memory, MemoryConfig
 from roost.errors import ConfigError
+from roost.gauges import size
 from roost.registry import Registry, did_you_mean
 from roost.settings import AccessTable, BotTable, JournalTable, PluginsTable, WebTable
 
@@ -110,6 +111,7 @@ class Reader:
             self._say(f"There is no table [{name}].{did_you_mean(name, TABLES)}")
         core = {name: self._table(name, data.get(name, {}), cls) for name, cls in CORE.items()}
         self._check_timezone(core["bot"])
+        self._check_memory_limit(core["bot"])
         plugins, plugin_tables = self._plugins(data.get("plugins", {}))
         brain_class, brain = self._chosen("brain", data.get("brain", {}), self.registry.brains, BrainConfig)
         memory_class, memory = self._chosen("memory", data.get("memory", {}), self.registry.memories, MemoryConfig)
@@ -134,6 +136,12 @@ class Reader:
             ZoneInfo(bot.timezone if bot and bot.timezone else "UTC")
         except (KeyError, ValueError):
             self._say(f"[bot] timezone = {show(bot.timezone if bot else '')} is not one. Write 'Europe/Amsterdam'.")
+
+    def _check_memory_limit(self, bot: BotTable | None) -> None:
+        try:
+            size(bot.memory_limit if bot else "")
+        except ConfigError as error:
+            self._say(f"[bot] memory_limit: {error}")
 
     def _say(self, sentence: str) -> None:
         self.problems.append(f"{self.path.name}: {sentence}")

@@ -11,7 +11,9 @@ from pathlib import Path
 import click
 
 from roost import __version__, logs
+from roost.cipher import is_begun
 from roost.config import Config, load, plugin_settings
+from roost.encryption import status
 from roost.errors import ConfigError, RoostError
 from roost.home import data_folder, in_use
 from roost.prompt import plan
@@ -51,6 +53,7 @@ def findings(path: Path) -> Iterator[Finding]:
     yield from (Finding(False, problem) for problem in config.problems)
     yield from (Finding(False, f"Plugin '{one.plugin}' is left out: {one.reason}") for one in registry.failures)
     yield Finding(True, f"Channels: {', '.join(sorted(config.channels)) or 'none'}")
+    yield from _guarded(lambda: _encryption(config))
     yield from _guarded(lambda: _brain(config))
 
 
@@ -65,6 +68,12 @@ def _guarded(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
         yield from check()
     except RoostError as error:
         yield Finding(False, str(error))
+
+
+def _encryption(config: Config) -> Iterator[Finding]:
+    home = data_folder()
+    lost = is_begun(home) and not config.bot.encryption
+    yield Finding(not lost, status(home, config.bot.encryption))
 
 
 def _brain(config: Config) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
 
@@ -43,8 +43,12 @@ from roost.rows import (
     write_parts,
 )
 from roost.schema import connect_whole
+from roost.sealing import Seals
 from roost.values import Event, Message, Person, Place, Reply, Sent
 from roost.writer import Operation, Writer
+
+if TYPE_CHECKING:
+    from roost.cipher import Cipher
 
 T = TypeVar("T")
 log = logging.getLogger("roost.journal")
@@ -61,14 +65,20 @@ CHANNEL = "substr(place, 1, instr(place, ':') - 1)"
 
 
 class Journal:
-    """What was accepted and what was answered, safe on disk."""
+    """What was accepted and what was answered, safe on disk.
 
-    def __init__(self, path: Path, synchronous: str = "full") -> None:
+    With a `cipher`, which may be set until it is opened, what was said is sealed; `seals` is what does that.
+    """
+
+    def __init__(self, path: Path, synchronous: str = "full", cipher: Cipher | None = None) -> None:
         self.path = path
-        self._writer = Writer(functools.partial(connect_whole, path, synchronous))
+        self.cipher = cipher
+        self.seals = Seals(cipher)
+        self._writer = Writer(lambda: connect_whole(path, synchronous, self.cipher))
 
     async def open(self) -> None:
         """Open or create the file and bring its schema up to date. Raises StoreError."""
+        self.seals = Seals(self.cipher)
         try:
             await self._writer.open()
         except (sqlite3.Error, OSError) as error:
@@ -89,7 +99,9 @@ class Journal:
 
     async def accept(self, item: Message | Event) -> int | None:
         """Write down what came in and return its number, or None when it was here before."""
-        row = (item.place.channel, identity(item), str(item.place), kind_of(item), time.time(), encode(item))
+        place = str(item.place)
+        body = self.seals.seal(encode(item), "inbox.body", place)
+        row = (item.place.channel, self.seals.hide(identity(item)), place, kind_of(item), time.time(), body)
 
         def insert(db: sqlite3.Connection) -> int | None:
             sql = "INSERT OR IGNORE INTO inbox (channel, identity, place, kind, at, body) VALUES (?, ?, ?, ?, ?, ?)"
@@ -107,7 +119,7 @@ class Journal:
 
         def read(db: sqlite3.Connection) -> list[Open]:
             while rows := db.execute(sql, (channel, after)).fetchall():
-                if items := read_open(db, rows):
+                if items := read_open(db, self.seals, rows):
                     return items
             return []
 
@@ -116,7 +128,7 @@ class Journal:
     async def open_item(self, seq: int) -> Open | None:
         """One of these by its number, None when it has ended."""
         sql = f"SELECT {OPEN} FROM inbox WHERE outcome IS NULL AND seq = ?"
-        found = await self.do(lambda db: read_open(db, db.execute(sql, (seq,)).fetchall()))
+        found = await self.do(lambda db: read_open(db, self.seals, db.execute(sql, (seq,)).fetchall()))
         return found[0] if found else None
 
     async def preview(self, seq: int, sent: Sent) -> None:
@@ -148,8 +160,8 @@ class Journal:
             db.execute(sql, (outcome, reason, seq))
             db.executemany(sql, [("silent", f"answered with {seq}", other) for other in collected])
             if state is not None:
-                write_state(db, state)
-            return write_parts(db, seq, replies, draft, unsure)
+                write_state(db, self.seals, state)
+            return write_parts(db, self.seals, seq, replies, draft, unsure)
 
         return await self.do(end)
 
@@ -157,7 +169,7 @@ class Journal:
 
     async def post(self, replies: Sequence[tuple[Place, Reply]]) -> list[Part]:
         """Write parts that answer no message."""
-        return await self.do(lambda db: write_parts(db, None, replies))
+        return await self.do(lambda db: write_parts(db, self.seals, None, replies))
 
     async def interrupted(self) -> None:
         """After a start: what was being sent when the process died may have arrived or not."""
@@ -173,11 +185,12 @@ class Journal:
     async def unsent(self, channel: str, after: int = 0) -> list[Part]:
         """Parts still to be delivered on a channel, oldest first: the next of them with numbers above `after`."""
         condition = f"state = 'waiting' AND {CHANNEL} = ? AND id > ? ORDER BY id LIMIT {PAGE}"
-        return await self.do(lambda db: read_parts(db, condition, (channel, after)))
+        return await self.do(lambda db: read_parts(db, self.seals, condition, (channel, after)))
 
     async def part(self, id: int) -> Part | None:
         """A part that is still to be delivered."""
-        found = await self.do(lambda db: read_parts(db, "state IN ('waiting', 'sending') AND id = ?", (id,)))
+        condition = "state IN ('waiting', 'sending') AND id = ?"
+        found = await self.do(lambda db: read_parts(db, self.seals, condition, (id,)))
         return found[0] if found else None
 
     async def waiting(self) -> dict[str, int]:
@@ -195,7 +208,7 @@ class Journal:
         """Dead letters that a person wants sent again."""
 
         def read(db: sqlite3.Connection) -> list[Part]:
-            parts = read_parts(db, "state = 'revived' ORDER BY id")
+            parts = read_parts(db, self.seals, "state = 'revived' ORDER BY id")
             if parts:
                 db.execute("UPDATE outbox SET state = 'waiting' WHERE state = 'revived'")
             return parts
@@ -213,18 +226,20 @@ class Journal:
         await self.do(lambda db: db.execute(sql, (ids, part.id)))
         if any(one.data for one in part.reply.attachments):
             light = encode_reply(replace(part.reply, attachments=tuple(map(emptied, part.reply.attachments))))
-            await self.do(lambda db: db.execute("UPDATE outbox SET body = ? WHERE id = ?", (light, part.id)))
+            body = self.seals.seal(light, "outbox.body", str(part.place))
+            await self.do(lambda db: db.execute("UPDATE outbox SET body = ? WHERE id = ?", (body, part.id)))
 
     async def put_off(self, part: Part, due: float, error: str) -> None:
         """Write down that a part will be tried again at `due`, and what went wrong."""
-        row = (part.tries, due, part.unsure, error, part.id)
+        row = (part.tries, due, part.unsure, self.seals.seal(error, "outbox.error", str(part.place)), part.id)
         sql = "UPDATE outbox SET state = 'waiting', tries = ?, due = ?, unsure = ?, error = ? WHERE id = ?"
         await self.do(lambda db: db.execute(sql, row))
 
     async def bury(self, part: Part, error: str) -> None:
         """Give up on a part: it becomes a dead letter that a person can read and resend."""
         sql = "UPDATE outbox SET state = 'dead', error = ? WHERE id = ?"
-        await self.do(lambda db: db.execute(sql, (error, part.id)))
+        row = (self.seals.seal(error, "outbox.error", str(part.place)), part.id)
+        await self.do(lambda db: db.execute(sql, row))
 
     # People
 
@@ -234,13 +249,14 @@ class Journal:
 
     async def let_in(self, id: str, role: str, name: str) -> None:
         sql = "INSERT OR REPLACE INTO person (id, role, name, since) VALUES (?, ?, ?, ?)"
-        await self.do(lambda db: db.execute(sql, (id, role, name, time.time())))
+        row = (id, role, self.seals.seal(name, "person.name", id), time.time())
+        await self.do(lambda db: db.execute(sql, row))
 
     # For people to read
 
     async def history(self, place: Place, limit: int, bot_name: str = "") -> list[Said]:
         """The last `limit` lines of a place as a person saw them, oldest first."""
-        key = str(place)
+        key, seals = str(place), self.seals
 
         def read(db: sqlite3.Connection) -> list[Said]:
             came = db.execute(
@@ -248,13 +264,14 @@ class Journal:
                 " ORDER BY seq DESC LIMIT ?",
                 (key, limit),
             )
-            said = [said_by_person(*row) for row in came.fetchall()[::-1]]
+            said = [said_by_person(at, seals.open(body, "inbox.body", key)) for at, body in came.fetchall()[::-1]]
             went = db.execute(
                 "SELECT at, body, id, sent, draft FROM outbox WHERE place = ? AND state NOT IN ('dead', 'dropped')"
                 " ORDER BY id DESC LIMIT ?",
                 (key, limit),
             )
-            said += [said_by_bot(*row, name=bot_name) for row in went.fetchall()[::-1]]
+            for at, body, *row in went.fetchall()[::-1]:
+                said.append(said_by_bot(at, seals.open(body, "outbox.body", key), *row, name=bot_name))
             return sorted((line for line in said if line is not None), key=lambda line: line.at)[-limit:]
 
         return await self.do(read)
@@ -262,11 +279,11 @@ class Journal:
     async def answered(self, place: Place, id: str) -> str | None:
         """The id of the message that the bot's own message `id` answers; None when that is not known."""
         sql = (
-            "SELECT inbox.body FROM outbox JOIN inbox ON inbox.seq = outbox.seq WHERE outbox.place = ?"
+            "SELECT inbox.body, inbox.place FROM outbox JOIN inbox ON inbox.seq = outbox.seq WHERE outbox.place = ?"
             " AND outbox.sent LIKE '[%' AND EXISTS (SELECT 1 FROM json_each(outbox.sent) WHERE value = ?)"
         )
         row = await self.do(lambda db: db.execute(sql, (str(place), id)).fetchone())
-        said = said_by_person(0.0, row[0]) if row else None
+        said = said_by_person(0.0, self.seals.open(row[0], "inbox.body", row[1])) if row else None
         return said.id if said else None
 
     async def forget(self, place: Place) -> None:
@@ -287,8 +304,9 @@ class Journal:
         """Erase what a person (`str(person)`) said anywhere, the answers to it, and what plugins keep for them."""
 
         def erase(db: sqlite3.Connection) -> None:
-            rows = db.execute("SELECT seq, kind, body FROM inbox WHERE outcome IS NOT NULL AND body != ''")
-            for seq in [seq for seq, kind, body in rows if said_by(person, kind, body)]:
+            rows = db.execute("SELECT seq, kind, body, place FROM inbox WHERE outcome IS NOT NULL AND body != ''")
+            opened = ((seq, kind, self.seals.open(body, "inbox.body", place)) for seq, kind, body, place in rows)
+            for seq in [seq for seq, kind, body in opened if said_by(person, kind, body)]:
                 db.execute("UPDATE inbox SET body = '', reason = 'forgotten' WHERE seq = ?", (seq,))
                 db.execute("DELETE FROM outbox WHERE seq = ? AND state IN ('sent', 'dead', 'dropped')", (seq,))
             db.execute("DELETE FROM state WHERE person = ?", (person,))
@@ -324,14 +342,15 @@ class Journal:
         return rows
 
 
-def write_state(db: sqlite3.Connection, change: StateChange) -> None:
+def write_state(db: sqlite3.Connection, seals: Seals, change: StateChange) -> None:
     place, person, values = change
     for name, value in values.items():
         key = (str(place), str(person), name)
         if value is None:
             db.execute("DELETE FROM state WHERE place = ? AND person = ? AND name = ?", key)
         else:
-            db.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?, ?)", (*key, *value))
+            row = (*key, seals.seal(value[0], "state.value", *key), value[1])
+            db.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?, ?)", row)
 
 
 def _changed(sql: str, db: sqlite3.Connection) -> int:

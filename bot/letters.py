@@ -11,12 +11,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from roost.errors import StoreError
-from roost.schema import connect
+from roost.schema import File, connect
+from roost.sealing import Seals
 from roost.values import Reply
+
+if TYPE_CHECKING:
+    from roost.cipher import Cipher
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,44 +37,44 @@ class Letter:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """The journal's file. Raises StoreError when there is none or it cannot be read."""
+def opened(path: Path, cipher: Cipher | None = None) -> Iterator[File]:
+    """The journal's file. Raises StoreError when there is none or it cannot be read, or not with this key."""
     if not path.is_file():
         raise StoreError(f"There is no journal '{path}' yet.")
     try:
-        with contextlib.closing(connect(path)) as db:
+        with contextlib.closing(connect(path, cipher=cipher)) as db:
             yield db
     except sqlite3.Error as error:
         raise StoreError(f"The journal '{path}' cannot be read: {error}.") from error
 
 
-def dead(path: Path, id: int | None = None) -> list[Letter]:
+def dead(path: Path, id: int | None = None, cipher: Cipher | None = None) -> list[Letter]:
     """The dead letters, oldest first, or the one with this number."""
     sql = "SELECT id, place, at, tries, error, body FROM outbox WHERE state = 'dead' AND ? IN (id, 0) ORDER BY id"
-    with opened(path) as db:
+    with opened(path, cipher) as db:
         rows = db.execute(sql, (id or 0,)).fetchall()
-    return [_letter(*row) for row in rows]
+        return [_letter(db.seals, *row) for row in rows]
 
 
-def _letter(id: int, place: str, at: float, tries: int, error: str, body: bytes) -> Letter:
+def _letter(seals: Seals, id: int, place: str, at: float, tries: int, error: Any, body: Any) -> Letter:
     try:
-        text = msgspec.json.decode(body, type=Reply).text
+        text = msgspec.json.decode(seals.open(body, "outbox.body", place), type=Reply).text
     except msgspec.MsgspecError:
         text = "(unreadable)"
-    return Letter(id, place, at, tries, error, text)
+    return Letter(id, place, at, tries, seals.text(error, "outbox.error", place), text)
 
 
-def resend(path: Path, id: int | None = None) -> int:
+def resend(path: Path, id: int | None = None, cipher: Cipher | None = None) -> int:
     """Have dead letters tried again; returns how many. They go out anew, so their age begins anew too."""
     sql = "UPDATE outbox SET state = 'revived', tries = 0, due = 0, at = ? WHERE state = 'dead' AND ? IN (id, 0)"
-    with opened(path) as db:
+    with opened(path, cipher) as db:
         return db.execute(sql, (time.time(), id or 0)).rowcount
 
 
-def drop(path: Path, id: int | None = None) -> int:
+def drop(path: Path, id: int | None = None, cipher: Cipher | None = None) -> int:
     """Delete the texts of dead letters for good; returns how many. That there were some stays written."""
     sql = "UPDATE outbox SET state = 'dropped', body = '' WHERE state = 'dead' AND ? IN (id, 0)"
-    with opened(path) as db:
+    with opened(path, cipher) as db:
         dropped = db.execute(sql, (id or 0,)).rowcount
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the write-ahead log still holds the texts
         return dropped

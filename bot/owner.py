@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from roost import letters as dead_letters
 from roost.commands import command, shorten
+from roost.values import Message
 
 if TYPE_CHECKING:
     from roost.bot import Bot
@@ -17,12 +18,13 @@ SHOWN = 20  # letters listed at a time
 
 
 @command(owner=True)
-async def status(bot: Bot) -> str:
+async def status(bot: Bot, message: Message) -> str:
     """Tell how I am: channels, what waits, what could not be delivered."""
     waiting = await bot.journal.waiting()
+    waiting[message.place.channel] -= 1  # this very question
     lines = [_line(one, waiting.pop(name, 0)) for name, one in sorted(bot.channels.items())]
     lines += [f"- {name}: not switched on, {count} waiting" for name, count in sorted(waiting.items())]
-    dead = len(dead_letters.dead(bot.journal.path))
+    dead = len(dead_letters.dead(bot.journal.path, cipher=bot.journal.cipher))
     lines += [f"- {dead} could not be delivered: `{bot.config.bot.prefix}letters`"] if dead else []
     return "\n".join([f"I am {bot.name}.", "", *lines])
 
@@ -47,12 +49,12 @@ def span(seconds: float) -> str:
 @command(owner=True)
 def letters(bot: Bot, what: Literal["list", "show", "resend", "drop"] = "list", number: int | None = None) -> str:
     """List what could not be delivered, show one, send it again or drop it; without a number, all."""
-    path = bot.journal.path
+    journal = (bot.journal.path, number, bot.journal.cipher)
     if what == "resend":
-        return f"{dead_letters.resend(path, number)} to be sent again."
+        return f"{dead_letters.resend(*journal)} to be sent again."
     if what == "drop":
-        return f"{dead_letters.drop(path, number)} deleted."
-    found = dead_letters.dead(path, number)
+        return f"{dead_letters.drop(*journal)} deleted."
+    found = dead_letters.dead(*journal)
     if not found:
         return "There is nothing that could not be delivered." if number is None else f"There is no letter {number}."
     if what == "show":

@@ -12,12 +12,13 @@ from typing import Any
 import msgspec
 
 from roost.contracts import Said
+from roost.sealing import Seals
 from roost.values import Attachment, Event, Message, Place, PlaceKind, Reply, Sent
 
 log = logging.getLogger("roost.journal")
 
 
-OPEN = "seq, kind, body, draft"
+OPEN = "seq, place, kind, body, draft"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ def kind_of(item: Message | Event) -> str:
 
 def write_parts(
     db: sqlite3.Connection,
+    seals: Seals,
     seq: int | None,
     replies: Sequence[tuple[Place, Reply]],
     draft: Sent | None = None,
@@ -124,7 +126,8 @@ def write_parts(
     for place, reply in replies:
         preview = draft if draft and draft.ids and draft.place == place else None
         ids = msgspec.json.encode(preview.ids).decode() if preview else ""
-        row = (seq, str(place), place.kind, now, encode_reply(reply), ids, unsure)
+        body = seals.seal(encode_reply(reply), "outbox.body", str(place))
+        row = (seq, str(place), place.kind, now, body, ids, unsure)
         sql = "INSERT INTO outbox (seq, place, kind, at, body, draft, unsure) VALUES (?, ?, ?, ?, ?, ?, ?)"
         id = db.execute(sql, row).lastrowid or 0
         parts.append(Part(id, place, reply, preview, unsure, at=now))
@@ -142,12 +145,12 @@ def read_sent(place: Place, ids: str) -> Sent | None:
     return Sent(place, msgspec.json.decode(ids, type=tuple[str, ...])) if ids else None
 
 
-def read_open(db: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> list[Open]:
+def read_open(db: sqlite3.Connection, seals: Seals, rows: Sequence[tuple[Any, ...]]) -> list[Open]:
     """Rows of OPEN as they are. One that cannot be read ends in silence."""
     items = []
-    for seq, kind, body, draft in rows:
+    for seq, place, kind, body, draft in rows:
         try:
-            item = read_item(kind, body)
+            item = read_item(kind, seals.open(body, "inbox.body", place))
             items.append(Open(seq, item, read_sent(item.place, draft)))
         except (msgspec.MsgspecError, ValueError) as error:
             log.error("Message %d in the journal cannot be read and stays without an answer: %s", seq, error)
@@ -155,13 +158,13 @@ def read_open(db: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> list[O
     return items
 
 
-def read_parts(db: sqlite3.Connection, condition: str, values: Sequence[Any] = ()) -> list[Part]:
+def read_parts(db: sqlite3.Connection, seals: Seals, condition: str, values: Sequence[Any] = ()) -> list[Part]:
     """The parts that a condition holds for. One that cannot be read becomes a dead letter."""
     sql = f"SELECT id, place, kind, body, draft, unsure, tries, at, due FROM outbox WHERE {condition}"
     parts = []
     for row in db.execute(sql, values).fetchall():
         try:
-            parts.append(_part(*row))
+            parts.append(_part(seals, *row))
         except (msgspec.MsgspecError, ValueError) as error:
             log.error("Part %d in the journal cannot be read and becomes a dead letter: %s", row[0], error)
             db.execute("UPDATE outbox SET state = 'dead', error = 'unreadable' WHERE id = ?", (row[0],))
@@ -169,10 +172,19 @@ def read_parts(db: sqlite3.Connection, condition: str, values: Sequence[Any] = (
 
 
 def _part(
-    id: int, name: str, kind: PlaceKind, body: bytes, draft: str, unsure: int, tries: int, at: float, due: float
+    seals: Seals,
+    id: int,
+    name: str,
+    kind: PlaceKind,
+    body: bytes,
+    draft: str,
+    unsure: int,
+    tries: int,
+    at: float,
+    due: float,
 ) -> Part:
     place = replace(Place.parse(name), kind=kind)
-    reply = msgspec.json.decode(body, type=Reply)
+    reply = msgspec.json.decode(seals.open(body, "outbox.body", name), type=Reply)
     return Part(id, place, reply, read_sent(place, draft), bool(unsure), tries, at, due)
 
 

@@ -77,15 +77,16 @@ async def _chat(config: Config, registry: Registry) -> int:
     from roost.chat import chat
 
     home = data_folder()
+    past = None if config.bot.encryption else home / PAST
     if in_use(home):
-        return await chat(home / ADDRESS, past=home / PAST)
+        return await chat(home / ADDRESS, past=past)
     bot = Bot(only_terminal(config, registry), registry, home)
     if watched():
         bot.brain.progress = Bar("Fetching the model")
     await bot.start()
     try:
         await bot.channels["terminal"].up.wait()
-        return await chat(home / ADDRESS, past=home / PAST)
+        return await chat(home / ADDRESS, past=past)
     finally:
         await bot.stop()
 

@@ -41,10 +41,11 @@ def set_aside(path: Path) -> Path:
 
 
 def carry_over(damaged: Path, fresh: sqlite3.Connection) -> dict[str, int]:
-    """Copy every row that can be read; returns how many of each table."""
+    """Copy every row that can be read, sealed or clear as it is; returns how many of each table."""
     counts = dict.fromkeys(TABLES, 0)
     lengthen(damaged)
     with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(damaged)) as old:
+        fresh.execute(f"PRAGMA application_id = {old.execute('PRAGMA application_id').fetchone()[0]}")
         for table in TABLES:
             for row in readable(old, table):
                 counts[table] += insert(fresh, table, row)
@@ -58,6 +59,8 @@ def readable(db: sqlite3.Connection, table: str) -> Iterator[dict[str, Any]]:
     while after < FARTHEST:
         try:
             row = db.execute(f"SELECT rowid AS n, * FROM {table} WHERE rowid > ? LIMIT 1", (after,)).fetchone()
+            if row is not None and row["n"] <= after:
+                raise sqlite3.DatabaseError("the order of the rows is broken")
         except sqlite3.DatabaseError:
             after, step = after + step, step * 2  # whole pages are gone: ever longer strides
             continue

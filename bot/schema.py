@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from roost.salvage import carry_over, is_damaged, set_aside
+from roost.sealing import Seals, complete, seal_copies, seals_of
+
+if TYPE_CHECKING:
+    from roost.cipher import Cipher
 
 log = logging.getLogger("roost.journal")
 
@@ -76,10 +82,31 @@ MIGRATIONS = (
 )
 
 
-def connect_whole(path: Path, synchronous: str = "full") -> sqlite3.Connection:
-    """Open the file; a damaged one is set aside, and a new one begun with what can be read of it."""
-    if not is_damaged(path):
-        return connect(path, synchronous)
+class File(sqlite3.Connection):
+    """The journal's file. `seals` opens what it holds."""
+
+    seals = Seals()
+
+
+def connect_whole(path: Path, synchronous: str = "full", cipher: Cipher | None = None) -> File:
+    """Open the file, sealed from now on if there is a cipher.
+
+    A damaged one is set aside, and a new one begun with what can be read of it. The data folder's lock is to be held.
+    """
+    db = _begin_anew(path, synchronous, cipher) if is_damaged(path) else connect(path, synchronous, cipher)
+    if cipher is not None:
+        try:
+            db.seals = complete(db, cipher)
+            seal_copies(path.parent, cipher)
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def _begin_anew(path: Path, synchronous: str, cipher: Cipher | None) -> File:
+    with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(path)) as damaged:
+        seals_of(damaged, cipher, path)
     aside = set_aside(path)
     db = connect(path, synchronous)
     db.execute("BEGIN")
@@ -90,11 +117,24 @@ def connect_whole(path: Path, synchronous: str = "full") -> sqlite3.Connection:
     return db
 
 
-def connect(path: Path, synchronous: str = "full") -> sqlite3.Connection:
-    """Open the file with our settings and bring its schema up to date."""
+def connect(path: Path, synchronous: str = "full", cipher: Cipher | None = None) -> File:
+    """Open the file with our settings and bring its schema up to date.
+
+    Raises sqlite3.Error, and StoreError for a sealed one that the cipher does not open; such a file is left as it is.
+    """
     path.touch(mode=0o600)
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    db.text_factory = lambda raw: raw.decode("utf-8", "replace")  # one spoilt byte must not make all unreadable
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=File)
+    try:
+        db.text_factory = lambda raw: raw.decode("utf-8", "replace")  # one spoilt byte must not make all unreadable
+        db.seals = seals_of(db, cipher, path)
+        _prepare(db, synchronous)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _prepare(db: sqlite3.Connection, synchronous: str) -> None:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA synchronous = {'FULL' if synchronous == 'full' else 'NORMAL'}")
     db.execute("PRAGMA fullfsync = ON")  # on macOS an fsync alone leaves data in the drive's cache
@@ -102,8 +142,6 @@ def connect(path: Path, synchronous: str = "full") -> sqlite3.Connection:
     db.execute("PRAGMA secure_delete = ON")
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > len(MIGRATIONS):
-        db.close()
         raise sqlite3.DatabaseError("it was written by a newer version of Roost; install that version")
     for number, migration in enumerate(MIGRATIONS[version:], version + 1):
         db.executescript(f"BEGIN; {migration} PRAGMA user_version = {number}; COMMIT;")
-    return db

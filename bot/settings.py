@@ -22,6 +22,16 @@ class BotTable:
     timezone: str = key("", help="IANA name such as 'Europe/Amsterdam'; the machine's own when empty.")
     prefix: str = key("/", help="What a command begins with.", least=1)
     log: Literal["debug", "info", "warning", "error"] = key("info", help="How much is written to the log.")
+    memory_limit: int | str = key(
+        "",
+        help="The most memory the bot and its engine should take: bytes, or '512M', '2G'; no limit of its own when "
+        "empty.",
+    )
+    encryption: str = key(
+        "",
+        help="Where the key is that encrypts what is said: env:NAME, file:PATH or keyring:SERVICE; none when empty. "
+        "Who loses the key loses the data.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,10 @@ class States:
         if (str(message.place), str(message.sender)) not in self._known:
             return State()
         sql = "SELECT name, value FROM state WHERE place = ? AND person = ? AND ends > ?"
-        row = (str(message.place), str(message.sender), time.time())
-        return State(dict(await self._journal.do(lambda db: db.execute(sql, row).fetchall())))
+        whose = (str(message.place), str(message.sender))
+        rows = await self._journal.do(lambda db: db.execute(sql, (*whose, time.time())).fetchall())
+        opened = ((name, self._journal.seals.open(value, "state.value", *whose, name)) for name, value in rows)
+        return State({name: value for name, value in opened if value})
 
     def changed(self, message: Message) -> StateChange | None:
         """What is to be written with the end of this message; None when nothing has changed."""

@@ -17,12 +17,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from roost.encryption import look
 from roost.errors import RoostError
 from roost.home import data_folder, in_use
-from roost.schema import connect
+from roost.schema import File, connect
 
 if TYPE_CHECKING:
     from roost.bot import Bot
+    from roost.cipher import Cipher
     from roost.config import Config
     from roost.registry import Registry
 
@@ -47,7 +49,8 @@ def wish(config: Config, registry: Registry, function: Offer, *words: str) -> st
 
     home = data_folder()
     if in_use(home):
-        return ask(home / "journal.db", f"{function.__module__}:{function.__qualname__}", *words)
+        name = f"{function.__module__}:{function.__qualname__}"
+        return ask(home / "journal.db", name, *words, cipher=look(home, config.bot.encryption))
 
     async def here() -> str:
         async with Bot(config, registry, home).at_rest() as bot:
@@ -56,10 +59,10 @@ def wish(config: Config, registry: Registry, function: Offer, *words: str) -> st
     return asyncio.run(here())
 
 
-def ask(journal: Path, name: str, *words: str, patience: float = PATIENCE) -> str:
+def ask(journal: Path, name: str, *words: str, patience: float = PATIENCE, cipher: Cipher | None = None) -> str:
     """Ask the bot that runs on this journal; returns its answer. Raises RoostError when there is none in time."""
-    with contextlib.closing(connect(journal)) as db:
-        row = (json.dumps([name, *words]), time.time())
+    with contextlib.closing(connect(journal, cipher=cipher)) as db:
+        row = (db.seals.seal(json.dumps([name, *words]), "wish.what"), time.time())
         id = db.execute("INSERT INTO wish (what, at) VALUES (?, ?)", row).lastrowid
         try:
             return _await_answer(db, id or 0, patience)
@@ -68,12 +71,12 @@ def ask(journal: Path, name: str, *words: str, patience: float = PATIENCE) -> st
                 db.execute("DELETE FROM wish WHERE id = ?", (id,))
 
 
-def _await_answer(db: sqlite3.Connection, id: int, patience: float) -> str:
+def _await_answer(db: File, id: int, patience: float) -> str:
     until = time.monotonic() + patience
     while time.monotonic() < until:
         (answer,) = db.execute("SELECT answer FROM wish WHERE id = ?", (id,)).fetchone()
         if answer is not None:
-            return str(answer)
+            return db.seals.text(answer, "wish.answer")
         time.sleep(LOOK)
     raise RoostError(f"The bot that runs did not answer within {patience:.0f} seconds. See its log.")
 
@@ -82,11 +85,13 @@ async def grant(bot: Bot) -> None:
     """Answer everything that the command line waits for, oldest first."""
     sql = "SELECT id, what FROM wish WHERE answer IS NULL ORDER BY id"
     for id, what in await bot.journal.do(lambda db: db.execute(sql).fetchall()):
-        await _write(bot, id, await _answer(bot, *json.loads(what)))
+        asked = bot.journal.seals.open(what, "wish.what")
+        await _write(bot, id, await _answer(bot, *json.loads(asked)) if asked else "That could not be read.")
 
 
 async def _write(bot: Bot, id: int, answer: str) -> None:
-    await bot.journal.do(lambda db: db.execute("UPDATE wish SET answer = ? WHERE id = ?", (answer, id)))
+    row = (bot.journal.seals.seal(answer, "wish.answer"), id)
+    await bot.journal.do(lambda db: db.execute("UPDATE wish SET answer = ? WHERE id = ?", row))
 
 
 async def _answer(bot: Bot, name: str, *words: str) -> str:

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 
 from roost.brains.client import Client, Usage
@@ -25,6 +25,8 @@ from roost.errors import BrainError
 log = logging.getLogger("roost.brain")
 # An engine that lived this long, in seconds, was not broken from the start.
 HEALTHY = 60.0
+# Seconds without an answer after which an engine may end when memory is short.
+UNUSED = 600.0
 LONGEST_PAUSE = 60.0
 
 
@@ -45,6 +47,9 @@ class LlamaCpp(Brain):
         self._context = config.context
         self._started = 0.0
         self._failures = 0
+        self._answering = 0
+        self._used = time.monotonic()
+        self._seen: set[str] = set()
 
     @property
     def context(self) -> int:
@@ -75,25 +80,54 @@ class LlamaCpp(Brain):
             self._loading = None
         await self._stop()
 
+    async def shrink(self) -> None:
+        """End an idle engine that holds more conversations than it has slots, or that nobody has needed for long.
+
+        llama.cpp gives nothing back while it runs. The next answer starts it again.
+        """
+        if self._answering or self.engine is None or (self._loading is not None and not self._loading.done()):
+            return
+        if len(self._seen) <= max(1, self.config.slots) and time.monotonic() - self._used < UNUSED:
+            return
+        self._started = 0.0  # it did not die young
+        log.info("The engine was ended to give memory back; the next answer starts it again.")
+        await self._stop()
+
     async def think(self, prompt: Prompt) -> AsyncIterator[str]:
         hygiene = Hygiene()
-        async with self._turns:
-            await self.load()
-            client, engine = self._client, self.engine
-            assert client is not None and engine is not None
-            # Without progress to report, the engine would find out that nobody listens only after the whole prompt.
-            body = {**request(prompt, self.config), "cache_prompt": True, "return_progress": True}
-            try:
-                async with aclosing(client.stream(body)) as answer:
-                    async for piece in answer:
+        with self._busy():
+            async with self._turns:
+                await self.load()
+                self._seen.add(prompt.conversation)
+                async with aclosing(self._pieces(prompt)) as pieces:
+                    async for piece in pieces:
                         if text := hygiene.feed(piece):
                             yield text
                 if text := hygiene.end():
                     yield text
-            except BrainError as error:
-                if await engine.ended(within=1.0):
-                    raise BrainError(f"The engine stopped in the middle of an answer. {engine.last_words()}") from error
-                raise
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        self._answering += 1
+        try:
+            yield
+        finally:
+            self._answering -= 1
+            self._used = time.monotonic()
+
+    async def _pieces(self, prompt: Prompt) -> AsyncGenerator[str, None]:
+        client, engine = self._client, self.engine
+        assert client is not None and engine is not None
+        # Without progress to report, the engine would find out that nobody listens only after the whole prompt.
+        body = {**request(prompt, self.config), "cache_prompt": True, "return_progress": True}
+        try:
+            async with aclosing(client.stream(body)) as answer:
+                async for piece in answer:
+                    yield piece
+        except BrainError as error:
+            if await engine.ended(within=1.0):
+                raise BrainError(f"The engine stopped in the middle of an answer. {engine.last_words()}") from error
+            raise
 
     async def count(self, text: str) -> int:
         """Exact while the engine runs, otherwise estimated from above."""
@@ -111,6 +145,7 @@ class LlamaCpp(Brain):
 
     async def _start(self) -> None:
         await self._stop()
+        self._seen.clear()
         progress = self.progress or Report(self.config.model).note
         path = await self.store.ensure(self.config.model, progress, self.config.precision)
         header = await asyncio.to_thread(verify_gguf, path)

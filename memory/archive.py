@@ -9,14 +9,18 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from roost.contracts import Hit, Turn
 from roost.memory import index, segments
 from roost.memory.disk import Disk
 from roost.memory.index import RUN, Index
 from roost.memory.search import Search
-from roost.memory.segments import Cipher, Segments
+from roost.memory.segments import Segments
 from roost.memory.store import Fsync
+
+if TYPE_CHECKING:
+    from roost.cipher import Cipher
 
 log = logging.getLogger("roost.memory")
 
@@ -37,6 +41,7 @@ class Archive:
         self.path = path
         self._segments = Segments(path, fsync, disk, cipher)
         self._index = Index(_index(path), self._segments, fsync, disk, cipher)
+        self._index.drop_clear()
 
     @property
     def last(self) -> int:

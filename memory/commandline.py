@@ -97,17 +97,19 @@ def memory_shell(place: str) -> None:
 
     from tinydb import Query
 
+    from roost.cli import folder_cipher
     from roost.home import data_folder
     from roost.memory.conversation import file_name
     from roost.memory.offers import place_of
     from roost.memory.store import Store
 
-    file = data_folder() / "memory" / file_name(str(place_of(place)))
+    cipher = folder_cipher()
+    file = data_folder() / "memory" / file_name(str(place_of(place)), cipher)
     if not file.is_file():
         raise click.ClickException(f"Nothing is remembered of '{place}'. `roost memory list` shows what is.")
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / file.name
         copy.write_bytes(file.read_bytes())
-        with Store(copy) as db:
+        with Store(copy, cipher=cipher) as db:
             names = {"db": db, "turns": db.table("turns"), "Query": Query}
             code.interact("db is a TinyDB; try: turns.search(Query().role == 'user')", local=names, exitmsg="")

@@ -50,11 +50,14 @@ class Record:
     tokens: int = 0
 
 
-def file_name(name: str) -> str:
+def file_name(name: str, cipher: Cipher | None = None) -> str:
     """A file name for a place or person: readable, and unlike any other's on every file system.
 
-    Lower case, ASCII, at most 63 bytes, and none of the names that Windows keeps for itself.
+    Lower case, ASCII, at most 63 bytes, and none of the names that Windows keeps for itself. With a cipher it tells
+    nothing: a stand-in begins with a digest that takes the key (RFC 5297, the synthetic IV).
     """
+    if cipher is not None:
+        return f"sealed-{cipher.blind(name)[:16]}.jsonl"
     readable = sub(r"[^a-z0-9]+", "_", name.lower())[:40].strip("_")
     return f"{readable}-{sha256(name.encode()).hexdigest()[:16]}.jsonl"
 
@@ -242,10 +245,13 @@ class Conversation:
         kept = list(self._kept())
         scores = {place: len(asked & set(index_words(turn.text))) for place, (_, turn) in enumerate(kept)}
         best = sorted((place for place, score in scores.items() if score), key=lambda place: (-scores[place], -place))
-        hits = []
-        for place in best[:limit]:
-            turns = tuple(turn for _, turn in kept[max(0, place - 1) : place + 2])
-            hits.append(Hit(turns, scores[place] / len(asked)))
+        hits: list[Hit] = []
+        shown: set[int] = set()
+        for place in best:
+            around = range(max(0, place - 1), min(len(kept), place + 2))
+            if len(hits) < limit and place not in shown:
+                hits.append(Hit(tuple(kept[one][1] for one in around), scores[place] / len(asked)))
+                shown.update(around)
         return hits
 
     # Pins

@@ -82,7 +82,7 @@ class Facts:
             row = replay(path.read_bytes(), self._cipher).tables.get(OWNER, {}).get(1)
             if row is not None:
                 found.append(str(decode(row).get("owner", "")))
-        return [owner for owner in found if owner]
+        return sorted(owner for owner in found if owner)
 
     def let_go(self) -> None:
         self._held.clear()
@@ -104,4 +104,4 @@ class Facts:
         return Store(self._path(owner), fsync=self._fsync, disk=self._disk, cipher=self._cipher)
 
     def _path(self, owner: str) -> Path:
-        return self.folder / file_name(owner)
+        return self.folder / file_name(owner, self._cipher)

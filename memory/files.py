@@ -18,6 +18,7 @@ from roost.memory.counting import words
 from roost.memory.disk import Disk
 from roost.memory.facts import Facts
 from roost.memory.schedule import Reports, Schedule
+from roost.memory.sealing import seal_folder
 from roost.memory.settings import WindowConfig
 from roost.values import Place
 
@@ -65,6 +66,8 @@ class Files:
 
     def __init__(self, config: WindowConfig, home: Path, disk: Disk, cipher: Cipher | None) -> None:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if cipher is not None:
+            seal_folder(home, cipher, disk)
         self._config = config
         self._home = home
         self._disk = disk
@@ -89,7 +92,7 @@ class Files:
         return str(place) in self._conversations or self._path(place).exists()
 
     def _path(self, place: Place) -> Path:
-        return self._home / file_name(str(place))
+        return self._home / file_name(str(place), self._cipher)
 
     def add(self, place: Place, turns: Sequence[Turn]) -> None:
         conversation = self._conversation(place)
@@ -227,6 +230,7 @@ class Files:
         while self._conversations:
             self._conversations.popitem()[1].close()
         self.facts.let_go()
+        self.schedule.shrink()
 
     def close(self) -> None:
         while self._conversations:

@@ -13,19 +13,21 @@ import hashlib
 import logging
 import os
 import sqlite3
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from roost.contracts import Turn
 from roost.memory import words
 from roost.memory.disk import Disk
 from roost.memory.records import Record
-from roost.memory.segments import Cipher, Segments
+from roost.memory.segments import Segments
 from roost.memory.store import Fsync
+
+if TYPE_CHECKING:
+    from roost.cipher import Cipher
 
 log = logging.getLogger("roost.memory")
 
@@ -37,6 +39,8 @@ SEARCHED = 50_000  # characters of a turn
 MANY = 2000  # turns indexed at once: after so many, the index is put in order
 SEALED_ID = 0x526F6F53  # SQLite's application_id of what holds no readable word
 
+ASKED = 500  # words in one question to SQLite
+HIDDEN = 20  # characters of a word's stand-in, 80 bits: more would tell no more words apart, and take room
 RUN = 4  # turns that are found by one name
 
 _NOT_DAMAGED = {
@@ -49,6 +53,9 @@ _NOT_DAMAGED = {
     sqlite3.SQLITE_CANTOPEN,
 }
 
+# After a power cut an index may be behind, but not damaged without anybody knowing.
+SYNCHRONOUS: dict[Fsync, str] = {"always": "NORMAL", "os": "OFF"}
+
 FORMAT = f"1.{words.VERSION}"
 PAGE = 1024  # bytes: most conversations are small
 _SCHEMA = f"""
@@ -58,6 +65,16 @@ CREATE TABLE name (hash INTEGER, number INTEGER, PRIMARY KEY (hash, number)) WIT
 CREATE VIRTUAL TABLE words USING fts5 (said, content = '', detail = none, columnsize = 0, tokenize = 'ascii');
 CREATE VIRTUAL TABLE known USING fts5vocab (words, row);
 """
+
+
+class Sums(NamedTuple):
+    """Windows, turns, words of turns, the highest number, and how often older turns were overridden."""
+
+    windows: int = 0
+    turns: int = 0
+    words: int = 0
+    highest: int = -1
+    edits: int = 0
 
 
 class Index:
@@ -70,12 +87,10 @@ class Index:
     def __init__(self, path: Path, segments: Segments, fsync: Fsync, disk: Disk, cipher: Cipher | None) -> None:
         self.path = path
         self._segments, self._fsync, self._disk = segments, fsync, disk
-        self._hide: Callable[[str], str] = cipher.blind if cipher else str
-        self._sealed = cipher is not None
+        self._cipher = cipher
         self._db: sqlite3.Connection | None = None
         self._file, self._end = b"", 0  # what is covered
-        # Pieces, the words in them all, the highest number, and how often older turns were overridden.
-        self._sums = (0, 0, 0, 0)
+        self._sums = Sums()
 
     def close(self) -> None:
         db, self._db = self._db, None
@@ -86,19 +101,28 @@ class Index:
         self.close()
         erase(self.path, self._disk)
 
+    def drop_clear(self) -> None:
+        """Remove an index from before the archive was encrypted: its words can be read."""
+        if self._cipher is not None and self.path.is_file():
+            with self.path.open("rb") as file:
+                # https://www.sqlite.org/fileformat.html: the application_id is at offset 68.
+                if file.read(72)[68:] != SEALED_ID.to_bytes(4, "big"):
+                    self.remove()
+
     @property
     def is_current(self) -> bool:
         """Whether it covers everything, as far as is known without opening it."""
         return self._db is not None and (self._file, self._end) == (self._segments.id, self._segments.end)
 
     @property
-    def pieces(self) -> int:
-        return self._sums[0]
+    def count(self) -> int:
+        """How many windows there are."""
+        return self._sums.windows
 
     @property
-    def length(self) -> int:
-        """The words of everything."""
-        return self._sums[1]
+    def length(self) -> float:
+        """The words of a turn, on average."""
+        return self._sums.words / max(1, self._sums.turns)
 
     # Asking.
 
@@ -107,7 +131,7 @@ class Index:
         try:
             self.update()
             return question(self)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:  # what SQLite says of a damaged file may quote it
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _NOT_DAMAGED:
                 self.close()
                 raise
@@ -120,10 +144,16 @@ class Index:
             self.close()
             raise
 
-    def count(self, word: str) -> int:
-        """In how many pieces a word is."""
-        row = self._open().execute("SELECT doc FROM known WHERE term = ?", (self._hide(word),)).fetchone()
-        return int(row[0]) if row else 0
+    def counts(self, among: Iterable[str]) -> dict[str, int]:
+        """In how many pieces words are, as far as they are known."""
+        hidden = {self._hide(word): word for word in among}
+        found: dict[str, int] = {}
+        for start in range(0, len(hidden), ASKED):
+            part = list(hidden)[start : start + ASKED]
+            marks = ", ".join("?" * len(part))
+            rows = self._open().execute(f"SELECT term, doc FROM known WHERE term IN ({marks})", part)
+            found |= {hidden[term]: count for term, count in rows if term in hidden}
+        return found
 
     def windows(self, word: str) -> set[int]:
         """The windows that a word is in, or once was, by number // WINDOW."""
@@ -157,14 +187,20 @@ class Index:
             for record in fresh:
                 self._add(db, record)
         if sum(record.count for record in fresh) >= MANY:
-            with db:
-                db.execute("INSERT INTO words (words) VALUES ('optimize')")
-            db.execute("VACUUM")
+            self._tidy(db)
 
     def follow(self) -> None:
         """The segments were rewritten with the same turns: what is here holds for the new file."""
-        with self._changes(self._open()):
+        db = self._open()
+        with self._changes(db):
             pass
+        self._tidy(db)
+
+    def _tidy(self, db: sqlite3.Connection) -> None:
+        """Put together what many small changes left apart: a third of the size."""
+        with db:
+            db.execute("INSERT INTO words (words) VALUES ('optimize')")
+        db.execute("VACUUM")
 
     @contextmanager
     def _changes(self, db: sqlite3.Connection) -> Iterator[None]:
@@ -183,18 +219,23 @@ class Index:
         turns = self._segments.read([record])
         if not turns:
             return
-        count, length, highest, edits = self._sums
-        rows = list(_pieces(turns))
-        if edited := min(turns) <= highest:
-            edits += 1
-        base = EDITS * edits if edited else 0
-        for first, found in rows:
+        sums = self._sums
+        edits = sums.edits + (min(turns) <= sums.highest)
+        base = EDITS * edits if edits > sums.edits else 0
+        said = {number: words.cut(turn.text[:SEARCHED]) for number, turn in turns.items()}
+        for first, found in _pieces(turns, said):
             text = " ".join(self._hide(word) for word in found)
             db.execute("INSERT INTO words (rowid, said) VALUES (?, ?)", (base + first, text))
         names = [(self._hash(id), number) for number, id in _names(turns)]
         db.executemany("INSERT OR IGNORE INTO name VALUES (?, ?)", names)
-        length += sum(sum(found.values()) for _, found in rows)
-        self._sums = (count + len(rows), length, max(highest, *turns), edits)
+        windows = {number // WINDOW for number in turns if number // WINDOW > sums.highest // WINDOW}
+        length = sum(map(len, said.values()))
+        self._sums = Sums(
+            sums.windows + len(windows), sums.turns + len(turns), sums.words + length, max(sums.highest, *turns), edits
+        )
+
+    def _hide(self, word: str) -> str:
+        return self._cipher.blind(word)[:HIDDEN] if self._cipher is not None else word
 
     def _hash(self, id: str) -> int:
         text = self._hide(id).encode("utf-8", "surrogatepass")
@@ -218,7 +259,7 @@ class Index:
         try:
             db.execute("PRAGMA cache_size = -512")
             db.execute("PRAGMA temp_store = MEMORY")
-            db.execute(f"PRAGMA synchronous = {'NORMAL' if self._fsync == 'always' else 'OFF'}")
+            db.execute(f"PRAGMA synchronous = {SYNCHRONOUS[self._fsync]}")
         except sqlite3.Error:
             db.close()
             raise
@@ -226,28 +267,27 @@ class Index:
 
     def _begin(self) -> None:
         os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600))
-        self._sums, self._file, self._end = (0, 0, 0, 0), self._segments.id, 0
+        self._sums, self._file, self._end = Sums(), self._segments.id, 0
         with closing(self._connect()) as db:
-            if self._sealed:
-                db.execute(f"PRAGMA application_id = {SEALED_ID}")
             with db:
                 db.executescript(_SCHEMA)
                 self._note(db, 0)
+            if self._cipher is not None:  # once the size of pages is settled
+                db.execute(f"PRAGMA application_id = {SEALED_ID}")
 
     def _agrees(self, db: sqlite3.Connection) -> bool:
         """Whether the index is of this format and this file, and not ahead of it; reads what it covers."""
         about = dict(db.execute("SELECT key, value FROM about"))
-        end, sums = about.get("end"), [int(part) for part in str(about.get("sums")).split() if part.isdecimal()]
-        if not isinstance(end, int) or len(sums) != len(self._sums) or about != self._about(end, str(about["sums"])):
+        end, sums = about.get("end"), _sums(str(about.get("sums")))
+        if not isinstance(end, int) or sums is None or about != self._about(end, sums):
             return False
-        self._sums, self._file, self._end = (sums[0], sums[1], sums[2], sums[3]), self._segments.id, end
+        self._sums, self._file, self._end = sums, self._segments.id, end
         return end <= self._segments.end
 
     def _note(self, db: sqlite3.Connection, end: int) -> None:
-        about = self._about(end, " ".join(map(str, self._sums)))
-        db.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", about.items())
+        db.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", self._about(end, self._sums).items())
 
-    def _about(self, end: int, sums: str) -> dict[str, object]:
+    def _about(self, end: int, sums: Sums) -> dict[str, object]:
         """What the index says of itself. The checksum of the last record that it covers tells files apart."""
         return {
             "format": FORMAT,
@@ -255,18 +295,25 @@ class Index:
             "hidden": self._hide("roost"),
             "end": end,
             "tip": self._segments.checksum(end),
-            "sums": sums,
+            "sums": " ".join(map(str, sums)),
         }
 
 
-def _pieces(turns: Mapping[int, Turn]) -> Iterator[tuple[int, Counter[str]]]:
-    """What goes into one row each: the number of its first turn, and its words."""
-    for _, part in groupby(turns.items(), key=lambda item: item[0] // WINDOW):
-        piece = list(part)
-        found = Counter(word for _, turn in piece for word in words.cut(turn.text[:SEARCHED]))
-        for author in {turn.author for _, turn in piece if turn.author}:
-            found.update(words.cut(author))
-        yield piece[0][0], found
+def _sums(text: str) -> Sums | None:
+    try:
+        return Sums(*map(int, text.split()))
+    except (TypeError, ValueError):
+        return None
+
+
+def _pieces(turns: Mapping[int, Turn], said: Mapping[int, list[str]]) -> Iterator[tuple[int, dict[str, None]]]:
+    """What goes into one row each: the number of its first turn, and the words of all, authors' names included."""
+    for _, together in groupby(turns, key=lambda number: number // WINDOW):
+        numbers = list(together)
+        found = dict.fromkeys(word for number in numbers for word in said[number])
+        for author in sorted({turns[number].author for number in numbers}):
+            found |= dict.fromkeys(words.cut(author))
+        yield numbers[0], found
 
 
 def _names(turns: Mapping[int, Turn]) -> Iterator[tuple[int, str]]:

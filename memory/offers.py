@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, replace
@@ -47,7 +48,7 @@ async def places(bot: Bot) -> str:
 
 async def _place_line(memory: Window, place: Place) -> str:
     size = await memory.size(place)
-    return f"{place!s:<32} {size.kept:>6} turns, {size.folded} archived, {size.bytes / 1024:.0f} KB"
+    return f"{place!s:<32} {size.kept:>6} turns, {size.folded} archived, {math.ceil(size.bytes / 1024)} KB"
 
 
 @offer

@@ -6,8 +6,9 @@ compaction is done. The files are not synced: what a power cut takes of them is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,11 @@ class Schedule:
 
     def __init__(self, path: Path, idle: float, disk: Disk, cipher: Cipher | None) -> None:
         self._idle = idle
-        self._db = Store(path, fsync="os", disk=disk, cipher=cipher)
+        self._open_store: Callable[[], Store] = partial(Store, path, fsync="os", disk=disk, cipher=cipher)
+        self._open()
+
+    def _open(self) -> None:
+        self._db = self._open_store()
         self._rows = self._db.table("due")
         self._entries: dict[str, tuple[int, Due]] = {}
         for document in self._rows:
@@ -92,6 +97,11 @@ class Schedule:
         id = known[0] if known else self._last
         self._rows.put({id: asdict(due)})
         self._entries[due.place] = id, due
+
+    def shrink(self) -> None:
+        """Read everything again: what was made over time lies scattered through memory and keeps much of it."""
+        self.close()
+        self._open()
 
     def close(self) -> None:
         self._db.close()

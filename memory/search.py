@@ -18,13 +18,15 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from heapq import nsmallest
 from itertools import groupby, islice
 
 from roost.contracts import Hit, Turn
 from roost.memory import words
+from roost.memory.groups import Group
 from roost.memory.index import SEARCHED, WINDOW, Index
-from roost.memory.segments import Group, Segments
+from roost.memory.segments import Segments
 
 STRETCH = (0.4, 0.7, 1.0, 1.0, 0.7, 0.4)  # what a word counts for, by the turn it is in
 LONGEST = 10  # turns of a hit that was put together from overlapping ones
@@ -42,21 +44,25 @@ MOST = 200  # words of a question that are looked at
 TERMS = 10  # words looked up in the index
 ASKED = 12  # words, the rarest, that count as the question
 POSTINGS = 20_000  # windows read from the index for one question, about
-CANDIDATES = 24  # windows whose turns are read
+CANDIDATES = 16  # windows whose turns are read
 MISSPELT, MEANT, DOUBT = 4, 3, 0.7  # words looked at for slips, what each may have meant, and what that counts for
+PAIRED = 0.25  # of its rarity is what an unknown pair of characters weighs
 SHORTEST = 5  # letters: a shorter word may mean anything
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A word of the question: its rarity, that of the words of the index which stand for it, and these.
+    """A word of the question: what it weighs there and where it is found, the words of the index it stands for, and
+    the windows with them, None when it is too common to look.
 
-    What is guessed is rarer as it was asked than as it is found.
+    Both weights are rarities; what is only guessed weighs less where it is found, and an unknown pair of
+    characters weighs little, as most such pairs come from two words.
     """
 
     asked: float
     rarity: float
     forms: tuple[str, ...]
+    windows: set[int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,39 +121,45 @@ class Search:
 
     def _terms(self, question: str) -> list[Term]:
         """The rarest words of the question, those that nobody ever said included."""
+        asked = dict(islice(words.ask(question).items(), MOST))
+        counts = self.index.counts(asked)
+        meant = {word: {word: counts[word]} if word in counts else {} for word in asked}
+        unknown = (word for word, written in asked.items() if word not in counts and len(written) >= SHORTEST)
+        for word in islice(unknown, MISSPELT):
+            meant[word] = self._meant(asked[word])
+        rarest = sorted(asked, key=lambda word: sum(meant[word].values()))[:ASKED]
         terms: list[Term] = []
-        slips = MISSPELT
-        for word, written in islice(words.ask(question).items(), MOST):
-            count = self.index.count(word)
-            rarity = self._rarity(count)
-            if count or len(written) < SHORTEST or not slips:
-                terms.append(Term(rarity, rarity, (word,) if count else ()))
-                continue
-            slips -= 1
-            meant = self._meant(written)
-            terms.append(Term(rarity, DOUBT * self._rarity(sum(meant.values())), tuple(meant)))
-        return sorted(terms, key=lambda term: -term.asked)[:ASKED]
+        read = 0
+        for word in rarest:
+            windows = self._windows(meant[word]) if len(terms) < TERMS and read < POSTINGS else None
+            read += len(windows or ())
+            rarity = self._rarity(sum(meant[word].values()) if windows is None else len(windows))
+            if word in counts:
+                terms.append(Term(rarity, rarity, (word,), windows))
+            else:
+                weight = self._rarity(0) * (1.0 if asked[word] else PAIRED)
+                terms.append(Term(weight, DOUBT * rarity, tuple(meant[word]), windows))
+        return terms
 
     def _meant(self, written: str) -> dict[str, int]:
         """Words of the index that one slip parts from what was written, the commonest."""
-        found = {word: count for word in words.near(written) if len(word) > 2 and (count := self.index.count(word))}
+        found = self.index.counts(word for word in words.near(written) if len(word) > 2)
         return dict(sorted(found.items(), key=lambda item: -item[1])[:MEANT])
 
+    def _windows(self, forms: Iterable[str]) -> set[int]:
+        return set[int]().union(*(self.index.windows(form) for form in forms))
+
     def _rarity(self, count: int) -> float:
-        among = max(self.index.pieces, count)
+        among = max(self.index.count, count)
         return math.log(1 + (among - count + 0.5) / (count + 0.5))
 
     # Where it may be.
 
-    def _candidates(self, terms: Sequence[Term]) -> list[int]:
+    def _candidates(self, terms: Iterable[Term]) -> list[int]:
         scores: dict[int, float] = defaultdict(float)
-        read = 0
-        for term in [term for term in terms if term.forms][:TERMS]:
-            windows = set[int]().union(*(self.index.windows(form) for form in term.forms))
-            for window in windows:
+        for term in terms:
+            for window in term.windows or ():
                 scores[window] += term.rarity
-            if (read := read + len(windows)) > POSTINGS:
-                break
         fitting = (window for window in scores if self.before is None or window * WINDOW < self.before)
         return nsmallest(CANDIDATES, fitting, key=lambda window: (-scores[window], -window))
 
@@ -175,8 +187,8 @@ class Search:
     def _stretches(self, run: Run, terms: Sequence[Term]) -> Iterator[Stretch]:
         """The stretches that cover enough of the question. At the ends of a run there are some shorter ones."""
         asked = sum(term.asked for term in terms)
-        least, much = self._rarity(max(3, self.index.pieces // 4)), MUCH * self._rarity(1)
-        usual = self.index.length / max(1, self.index.pieces)
+        least, much = self._rarity(max(3, self.index.count // 4)), MUCH * self._rarity(1)
+        usual = len(STRETCH) * self.index.length
         for start in range(-EDGE, max(1, len(run) - len(STRETCH) + EDGE + 1)):
             part = list(zip(run[max(0, start) : start + len(STRETCH)], STRETCH[max(0, -start) :], strict=False))
             found = _count(part)
@@ -195,9 +207,14 @@ class Search:
 
 def _weigh(number: int, turn: Turn, places: Mapping[str, int]) -> Weighed:
     said = words.cut(turn.text[:SEARCHED])
-    found = Counter(places[word] for word in said if word in places)
-    author = frozenset(places[word] for word in words.cut(turn.author) if word in places)
+    found = Counter([places[word] for word in said if word in places])
+    author = frozenset([places[word] for word in _named(turn.author) if word in places])
     return Weighed(number, turn, found, author, len(said))
+
+
+@lru_cache(maxsize=256)
+def _named(author: str) -> tuple[str, ...]:
+    return tuple(words.cut(author))
 
 
 def _count(part: Sequence[tuple[Weighed, float]]) -> dict[int, float]:

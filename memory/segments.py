@@ -13,9 +13,9 @@ import sys
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 import msgspec
@@ -24,6 +24,8 @@ from roost.contracts import Turn
 from roost.errors import StoreError
 from roost.memory import columns
 from roost.memory.disk import Disk
+from roost.memory.groups import Group, group, is_loose, split
+from roost.memory.lines import NO_KEY
 from roost.memory.records import (
     DICTIONARY,
     HEADER_SIZE,
@@ -38,6 +40,9 @@ from roost.memory.records import (
 )
 from roost.memory.store import Fsync
 
+if TYPE_CHECKING:
+    from roost.cipher import Cipher
+
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
@@ -46,38 +51,10 @@ else:
 log = logging.getLogger("roost.memory")
 
 LEVEL, QUICK_LEVEL = 15, 9
-MUCH = (
-    2 * 1024 * 1024
-)  # bytes unpacked: more is rewritten at the quick level, a twentieth larger, in a quarter of the time
-WINDOW = 64 * 1024  # the largest segment unpacked, bytes, unless a single turn is larger
-GAP = 64  # numbers that may be missing between two turns of a segment
-
-# A segment is small below half of what it might hold. So many small ones that have a quarter of all are put together.
-FEW, PART = 16, 4
+MUCH = 2 * 1024 * 1024  # bytes unpacked: rewriting more at LEVEL would take seconds, to save a twentieth
 LEAST = 192 * 1024  # bytes unpacked: below that, a dictionary saves less than it takes
 SHARE, LARGEST = 32, 64 * 1024  # a dictionary's size: one part in SHARE of all, at most LARGEST bytes
 SAMPLE, SAMPLES = 2048, 512  # bytes of one sample, and about how many there are
-
-_NO_KEY = "It is encrypted, and there is no key to read it with. Switch encryption on again; nothing was changed."
-
-
-class Cipher(Protocol):
-    """What seals payloads and hides words."""
-
-    def seal(self, data: bytes, about: bytes = b"") -> bytes: ...
-
-    def open(self, data: bytes, about: bytes = b"") -> bytes: ...
-
-    def blind(self, word: str) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Records whose numbers lie among each other, in the order of the file: later ones override."""
-
-    first: int
-    last: int
-    records: tuple[Record, ...]
 
 
 class Segments:
@@ -102,7 +79,7 @@ class Segments:
         self._scan = scan(self.path)
         self._bad, self._groups, self._dictionary = {}, None, None
         if self._scan.sealed and self._cipher is None:
-            raise StoreError(f"'{self.path}' cannot be opened. {_NO_KEY}")
+            raise StoreError(f"'{self.path}' cannot be opened. {NO_KEY}")
         for record in reversed(self._scan.records):  # the last write may have been cut off within a record
             if self._payload(record) is not None:
                 break
@@ -144,12 +121,12 @@ class Segments:
     def groups(self) -> list[Group]:
         """By number; no two share one."""
         if self._groups is None:
-            self._groups = list(_group(self.records))
+            self._groups = list(group(self.records))
         return self._groups
 
     def find(self, first: int) -> Group | None:
         """The first group that ends at `first` or behind it."""
-        at = bisect_left(self.groups, first, key=lambda group: group.last)
+        at = bisect_left(self.groups, first, key=lambda one: one.last)
         return self.groups[at] if at < len(self.groups) else None
 
     def read(self, records: Iterable[Record]) -> dict[int, Turn]:
@@ -239,7 +216,10 @@ class Segments:
         self._write(b"".join(data if begun else [header(sealed, id), *data]))
         self._scan.records += records
         self._scan.id, self._scan.sealed, self._scan.end, self._scan.size = id, sealed, offset, offset
-        self._groups = None
+        if records[0].first > self.last and self._groups:
+            self._groups += group(records)
+        else:
+            self._groups = None
 
     def sync(self) -> None:
         """Make safe what was found here: the one who wrote it may have died before that."""
@@ -289,17 +269,8 @@ class Segments:
     # Rewriting.
 
     def is_loose(self) -> bool:
-        """Whether so much lies in small segments that a rewrite is worth its while. Right after one it is not."""
-        if self._bad or self._scan.gaps:
-            return False
-        fewer = loose = whole = count = raw = last = 0
-        for group in self.groups:
-            more, size = sum(one.count for one in group.records), sum(one.raw for one in group.records)
-            joins = count + more <= columns.MOST and raw + size <= WINDOW and group.first - last <= GAP
-            fewer += len(group.records) - 1 + joins
-            loose, whole = loose + joins * size, whole + size
-            count, raw, last = joins * count + more, joins * raw + size, group.last
-        return fewer >= FEW and PART * loose >= whole
+        """Whether so much lies in small segments that a rewrite is worth its while."""
+        return not (self._bad or self._scan.gaps) and is_loose(self.groups)
 
     def tidy(self) -> None:
         """Write the file anew, with everything in full segments and sealed if there is a cipher."""
@@ -313,11 +284,11 @@ class Segments:
         """
         dropped: set[int] = set()
         held = 0
-        for group in self.groups:
-            turns = self.read(group.records)
+        for one in self.groups:
+            turns = self.read(one.records)
             held += len(turns)
             dropped |= {number for number, turn in turns.items() if not keep(turn)}
-        overridden = any(len(group.records) > 1 for group in self.groups)
+        overridden = any(len(one.records) > 1 for one in self.groups)
         if dropped or overridden or self._bad or self._scan.gaps:
             self._replace(dropped, before, bool(held - len(dropped)))
         return len(dropped)
@@ -351,8 +322,8 @@ class Segments:
         return fresh
 
     def _kept(self, groups: Iterable[Group], dropped: set[int]) -> Iterator[tuple[int, Turn]]:
-        for group in groups:
-            yield from ((number, turn) for number, turn in self.read(group.records).items() if number not in dropped)
+        for one in groups:
+            yield from ((number, turn) for number, turn in self.read(one.records).items() if number not in dropped)
 
     def _train(self, dropped: set[int], raw: int) -> zstd.ZstdDict | None:
         if raw < LEAST:
@@ -370,39 +341,6 @@ class Segments:
             return b""
         content = dictionary.dict_content
         return self._close(Record(0, DICTIONARY, 0, 0, len(content), 0, 0, 0), zstd.compress(content, LEVEL), id)[1]
-
-
-def split(turns: Mapping[int, Turn] | Iterable[tuple[int, Turn]]) -> Iterator[dict[int, Turn]]:
-    """Parts that make one segment each: not too many turns, not too long, and near each other."""
-    part: dict[int, Turn] = {}
-    size = last = 0
-    for number, turn in turns.items() if isinstance(turns, Mapping) else turns:
-        length = len(turn.text.encode("utf-8", "surrogatepass"))
-        if part and (len(part) == columns.MOST or size + length > WINDOW or number - last > GAP):
-            yield part
-            part, size = {}, 0
-        part[number] = turn
-        size, last = size + length, number
-    if part:
-        yield part
-
-
-def _group(records: Iterable[Record]) -> Iterator[Group]:
-    group: list[Record] = []
-    last = 0
-    for record in sorted(records, key=lambda one: one.first):
-        if group and record.first > last:
-            yield _grouped(group)
-            group = []
-        group.append(record)
-        last = max(last, record.last)
-    if group:
-        yield _grouped(group)
-
-
-def _grouped(records: list[Record]) -> Group:
-    ordered = sorted(records, key=lambda one: one.offset)
-    return Group(records[0].first, max(one.last for one in records), tuple(ordered))
 
 
 def _describe(record: Record) -> str:

@@ -34,6 +34,7 @@ from roost.memory.counting import cut, estimate, measure, narrow, words
 from roost.memory.disk import Disk
 from roost.memory.extract import extract
 from roost.memory.files import Files, Fold, Size, View
+from roost.memory.sealing import unseal_folder
 from roost.memory.settings import WindowConfig
 from roost.memory.sliding import OVERHEAD, SMALLEST, STAND_IN, Start, cost, slide, weigh
 from roost.memory.summary import Summary, summarise
@@ -76,6 +77,11 @@ class Window(Memory):
 
     async def open(self) -> None:
         self._files = await self._run(Files, self.config, self.home, self._disk, self.cipher)
+
+    async def unseal(self) -> None:
+        """Write everything in clear text again, in place of `open`. May be interrupted, and done again."""
+        if self.cipher is not None:
+            await self._run(unseal_folder, self.home, self.cipher, self._disk)
 
     async def remember(self, place: Place, turns: Sequence[Turn]) -> None:
         if turns:

@@ -16,7 +16,7 @@ from functools import lru_cache
 # Part of the index's format: what was cut otherwise has to be indexed anew.
 VERSION = 1
 
-# Longer "words" are no words: hashes, base64, links.
+# Of longer words (hashes, links) the beginning counts.
 LONGEST = 40
 
 _HAN = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -29,16 +29,19 @@ _INDIC = "\u0900-\u0963\u0966-\u0dff"
 
 _NOT_SPELT = f"{_HAN}{_HIRAGANA}{_KATAKANA}{_HANGUL}{_UNSPACED}"
 _RUNS = re.compile(
-    f"(?P<word>(?:(?![{_NOT_SPELT}])[^\\W_]|[{_INDIC}])+)"
-    f"|(?P<pairs>[{_HAN}]+|[{_HIRAGANA}]+|[{_KATAKANA}]+|[{_HANGUL}]+|[{_UNSPACED}]+)"
+    f"((?:(?![{_NOT_SPELT}])[^\\W_]|[{_INDIC}])+)|([{_HAN}]+|[{_HIRAGANA}]+|[{_KATAKANA}]+|[{_HANGUL}]+|[{_UNSPACED}]+)"
 )
+_PLAIN_RUNS = re.compile("[0-9a-z]+")
 _PARTICLES = re.compile("[的了吗嗎呢吧啊呀嘛很我你您他她它们們是]")
 # Accents of Latin, Greek and Cyrillic, the vowel points of Hebrew and Arabic.
 _MARKS = re.compile("[\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0640]+")
+# Korean syllables and Japanese sounds, which come later, would be taken apart as well.
+_ACCENTED = re.compile("[\u00a0-\u1fff]+")
 _CONTRACTED = re.compile(r"(?<=\w)(?:n['’]t|['’](?:s|t|re|ve|ll|d|m))\b")
 _SPECIAL = str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ı": "i", "’": "'"})
 
-# What questions are made of in the languages most written in chats; it says nothing about what is asked for.
+# What questions are made of in the languages most written in chats; it says nothing about what is asked for. Left out
+# are words that mean something in English, as the German "war" does: where they are common, they count little anyway.
 _STOP = """
 a about after again all also am an and any anyone anything are as at be been before being both but by can could
 did do does doing done each else ever every few for from get got had has have having he hello her here hers hey hi him
@@ -47,42 +50,57 @@ off ok okay on once one only or other our ours out over own please really rememb
 should so some someone something still such talk talked tell than thank thanks that the their theirs them then there
 these they thing things think this those to too up us very want was we well were what when where which while who whom
 whose why will with would yes you your yours again ago bye discuss discussed mention mentioned earlier last maybe
-aber alle als also am an auch auf aus bei bin bist bitte da damals dann das dass dein deine dem den denn der des dich
-die dies diese dieser dir doch du ein eine einem einen einer er es euch fur gewesen haben habe hast hat hatte hatten
-ich ihm ihn ihr ihre im in ist ja kann kannst kein keine konnen mal man mein meine mich mir mit nach nicht noch nun
-nur oder schon sehr sein seine sich sie sind so uber um und uns unser vom von vor wann war waren warum was weil welche
+hallo danke dankeschon tschuss
+aber alle als also am an auch auf aus bei bist bitte da damals dann das dass dein deine dem denn der des dich
+dies diese dieser dir doch du ein eine einem einen einer er es euch gewesen haben habe hast hatte hatten
+ich ihm ihn ihr ihre im in ist ja kann kannst kein keine konnen mein meine mich mir mit nach nicht noch
+nur oder schon sehr sein seine sich sie sind so uber um und uns unser vom von vor wann waren warum was weil welche
 welcher welches wenn wer werden wie wieder will wir wird wo wollte wurde zu zum zur
-au aux avec avez avons bien ce cela ces cet cette comment dans de des dit donc du elle elles en est et etait ete etre
-eu fait il ils je la le les leur lui ma mais mes moi mon ne nos notre nous on ont ou par pas plus pour pourquoi qu quand
-que quel quelle quelles quels qui quoi sa se ses son sont sur ta te tes toi ton tu un une vos votre vous
-al algo asi como con cual cuando cuanto de del dijo donde el ella ellos en era eran eres es esa ese eso esta este esto
-estoy fue fueron gracias ha habia hay hola la las le les lo los mas me mi mis muy nada no nos o para pero por porque
-que quien se ser si sin sobre son soy su sus te tengo tiene todo tu tus un una uno unos y ya yo
+bonjour merci salut
+au aux avec avez avons bien ce cela ces cet cette dans de des dit donc du elle elles en est et etait ete etre
+eu fait il ils je la le les leur lui ma mais mes moi mon ne nos notre nous on ont ou par pas pourquoi qu quand
+que quel quelle quelles quels qui quoi sa se ses sont sur ta te tes toi tu un une vos votre vous
+al algo asi como con cual cuando cuanto de del dijo donde el ella ellos en eran eres es esa ese eso esta este esto
+estoy fue fueron gracias ha habia hola la las le les lo los mas me mi mis muy nada no nos o para pero por porque
+que quien se ser si sobre soy su sus te tengo tiene todo tu tus un una uno unos y ya yo
 ao aos as com como da das de dela dele do dos e ela ele eles em essa esse esta este eu foi foram isso isto ja mais mas
 me meu minha na nao nas no nos nossa nosso o os ou para pela pelo por porque qual quando quem sao se sem seu sua tem
 ter tinha um uma voce voces
-ai al alla anche che chi ci come con cosa cosi da dal dalla dei del della delle di dov dove e ed era ero gli ha hai
-hanno ho i il io l la le lei li lo loro lui ma mi mia mio ne nel nella no noi non o per perche piu quale quando quanto
+ciao grazie prego obrigado obrigada ola oi dank bedankt hoi
+ai al alla anche che chi ci con cosa cosi da dal dalla dei del della delle di dov e ed ero gli ha hai
+hanno ho i il io l la le lei li lo loro lui ma mi mio ne nel nella no noi non o per perche piu quale quando quanto
 quella quello questa questo se sei si sia siamo sono su sua sul suo ti tra tu tuo un una uno vi voi
-aan al als ben bij dan dat de deze die dit doen door een en er geen had heb hebben heeft het hij hoe ik in is ja je jij
-jou jouw kan maar me met mij mijn naar niet nog nu of om onze ook op over te toen tot uit van veel voor waar waarom
+aan al als bij dat de deze dit doen een en er geen had heb hebben heeft het hij hoe ik in is ja je jij
+jou jouw kan maar me mij mijn naar niet nog nu of om onze ook op over te toen tot uit veel voor waar waarom
 waren was wat we wel welke werd wie wij wil zal ze zich zij zijn zo
+привет спасибо пожалуйста пока здравствуйте
 а без был была были было быть в вам вас во вот все всё вы где да для до его ее если есть еще же за и из или им их к как
 какая какие какой когда кто ли меня мне мной мой моя мы на нам нас не него нее нет ни но ну о об он она они от по
 почему при с себя со так там тебе тебя то тоже только ты у уже что чтобы это этого этот я
 """
 _STOP_PAIRS = """
-什么 什麼 怎么 怎麼 为什 么样 麼樣 哪里 哪裡 哪儿 哪个 哪些 谁 我 你 您 他 她 它 我们 我們 你们 你們 他们 他們 是 在 有 和 与 就 都 也 很 这 那
-这个 那个 這個 那個 还 说 过 说过 记得 得我 时候 時候 一下 没有 沒有 是不 不是 可以 知道 请 問 问 告诉 訴我 诉我 上次 之前 多少 几
-です ます した して する から まで ない など こと もの これ それ あれ どこ なに だれ いつ どう よう ました でし たか ょう しょ ますか です すか
-した った たっ って てい いる いま いた ます まし ませ せん せか はな なん ての その この あの どの 何 時 は が を に で と も の か ね よ へ や
-무엇 뭐 뭐야 누구 어디 언제 왜 어떻 떻게 내가 나는 너는 우리 그것 이것 했어 있어 있는 는지 였지 했지 었지 었어 였어 이야 야 에 서 을 를 은 는 이 가
+谢谢 謝謝 多谢 多謝 你好 您好 再见 再見
+什么 什麼 说什 說什 怎么 怎麼 为什 么样 麼樣 哪里 哪裡 哪儿 哪个 哪些 谁 我 你 您 他 她 它 我们 我們 你们 你們 他们 他們
+是 在 有 和 与 就 都 也 很 这 那
+这个 那个 這個 那個 还 说 过 说过 记得 得我 时候 時候 一下 没有 沒有 是不 不是 可以 知道 请 問 问 告诉 訴我 诉我
+上次 之前 多少 几
+です ます した して する から まで ない など こと もの これ それ あれ どこ なに だれ いつ どう よう ました でし
+たか ょう しょ ますか です すか
+した った たっ って てい いる いま いた ます まし ませ せん せか はな なん ての その この あの どの 何 時 は が を
+に で と も の か ね よ へ や
+あり りが がと とう どう うも
+고마 마워 감사 안녕
+무엇 뭐 뭐야 누구 어디 언제 왜 어떻 떻게 내가 나는 너는 우리 그것 이것 했어 있어 있는 는지 였지 했지 었지 었어 였어
+이야 야 에 서 을 를 은 는 이 가
 """
 
 
 def cut(text: str) -> list[str]:
     """The words of a text in their order, each as often as it is there."""
-    return [_root(run) if spelt else run for run, spelt in _runs(text)]
+    text = fold(text)
+    if text.isascii():
+        return list(map(root, _PLAIN_RUNS.findall(text)))
+    return [root(run) if spelt else run for run, spelt in _runs(text)]
 
 
 def ask(text: str) -> dict[str, str]:
@@ -92,22 +110,19 @@ def ask(text: str) -> dict[str, str]:
     has an empty string for how it was written.
     """
     found: dict[str, str] = {}
-    for run, spelt in _runs(text):
+    for run, spelt in _runs(fold(text)):
         if run not in STOP:
-            found.setdefault(_root(run) if spelt else run, run if spelt and run.isalpha() else "")
+            found.setdefault(root(run) if spelt else run, run if spelt and run.isalpha() else "")
     return found
 
 
-def _runs(text: str) -> Iterator[tuple[str, bool]]:
+def _runs(folded: str) -> Iterator[tuple[str, bool]]:
     """Pieces of a text; with each, whether it is a spelt word, which may have endings."""
-    for match in _RUNS.finditer(fold(text)):
-        run = match[0]
-        if match.lastgroup == "word":
-            if len(run) <= LONGEST:
-                yield run, True
-            continue
-        for part in _PARTICLES.split(run):
-            yield from ((pair, False) for pair in _pairs(part))
+    for word, unspaced in _RUNS.findall(folded):
+        if word:
+            yield word, True
+        else:
+            yield from ((pair, False) for part in _PARTICLES.split(unspaced) for pair in _pairs(part))
 
 
 def _pairs(run: str) -> list[str]:
@@ -117,18 +132,20 @@ def _pairs(run: str) -> list[str]:
 def fold(text: str) -> str:
     """A text in one form: NFKC, lower case, without accents."""
     if text.isascii():
-        return _CONTRACTED.sub("", text.lower())
+        return _CONTRACTED.sub("", text.lower()) if "'" in text else text.lower()
     text = unicodedata.normalize("NFKC", text).lower().translate(_SPECIAL)
-    # Taken apart, Korean syllables and Japanese sounds would lose their marks with the accents.
-    plain = "".join(char if char in "ёй" or char > "\u1fff" else unicodedata.normalize("NFD", char) for char in text)
-    return _CONTRACTED.sub("", _MARKS.sub("", plain).replace("ё", "е"))
+    return _CONTRACTED.sub("", _MARKS.sub("", _ACCENTED.sub(_take_apart, text)))
+
+
+def _take_apart(match: re.Match[str]) -> str:
+    return unicodedata.normalize("NFD", match[0])
 
 
 @lru_cache(maxsize=8192)
-def _root(word: str) -> str:
+def root(word: str) -> str:
     """A word without its commonest endings: English ones, most plurals, and the last vowel of Russian cases."""
     if len(word) < 4 or not word.isalpha():
-        return word
+        return word[:LONGEST]
     if word > "\u0400":
         return re.sub("(?<=...)[аеиоуыэюяйьі]{1,2}$", "", word)
     if word.endswith("ies"):
@@ -159,7 +176,7 @@ def near(word: str) -> Iterator[str]:
 
     Two letters swapped, one too much, too few, or wrong: Peter Norvig, "How to Write a Spelling Corrector".
     """
-    return iter(dict.fromkeys(_root(slip) for slip in _slips(word)))
+    return iter(dict.fromkeys(root(slip) for slip in _slips(word[:LONGEST])))
 
 
 def _slips(word: str) -> Iterator[str]:

@@ -26,7 +26,7 @@ async def test_letters_are_listed_shown_sent_again_and_dropped_in_a_chat(
         assert listed.splitlines()[0] == "- **2** to `stage:1`: blocked by the person"
         assert (await stage.talk("/letters show 3")).endswith("blocked by the person\n\nsecond")
         before = len(stage.channel.sent)
-        assert (await stage.talk("/letters resend 2")).startswith("1 to be sent again.")
+        assert "1 to be sent again." in await stage.talk("/letters resend 2")  # the letter may come first
         async with stage.channel.came:
             await stage.channel.came.wait_for(lambda: len(stage.channel.sent) > before + 1)
         assert "first" in [reply.text for _, reply in stage.channel.sent[before:]]
@@ -47,5 +47,5 @@ async def test_the_status_tells_of_channels_of_what_waits_and_of_letters(tmp_pat
         stage.channel.fail = [Undeliverable("blocked")]
         await stage.talk("hello")
         told = await stage.talk("/status")
-        assert "- stage: running for 0 s, last sign of life 0 s ago, 1 waiting" in told
+        assert "- stage: running for 0 s, last sign of life 0 s ago\n" in told
         assert "- 1 could not be delivered: `/letters`" in told
