@@ -410,7 +410,7 @@ class Memory(ABC):
 
     @abstractmethod
     async def forget(self, place: Place) -> int:
-        """Erase everything about `place`; returns the number of turns erased."""
+        """Erase what was said in `place`, wherever it is; returns the number of turns. Facts belong to owners."""
 
     async def forget_person(self, person: str) -> int:
         """Erase what `person` (as `str(person)`) said anywhere, and the answers; returns the number of turns."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from roost.cipher import COPY, FILE, find_sealed, begin, change, is_begun
+from roost.cipher import COPY, FILE, begin, change, find_sealed, is_begun
 from roost.errors import ConfigError, RoostError, StoreError
 from roost.home import Lock
 from roost.salvage import is_damaged

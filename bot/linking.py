@@ -91,6 +91,11 @@ async def list_links(bot: Bot) -> str:
 
 @offer
 async def link_persons(bot: Bot, person: str, other: str) -> str:
+    for one in (person, other):
+        if not all(one.partition(":")[::2]):
+            return f"'{one}' is no person. `/whoami` tells who somebody is, such as telegram:42."
+    if person == other:
+        return f"'{person}' is one person anyway."
     await bot.people.join(person, other)
     return f"Linked: {' = '.join(await bot.people.others(person))}"
 

@@ -35,6 +35,8 @@ class People:
         def split(db: sqlite3.Connection) -> None:
             db.execute("DELETE FROM alias WHERE person = ?", (person,))
             db.executemany("UPDATE alias SET first = ? WHERE person = ?", [(others[0], one) for one in others])
+            if len(others) == 1:
+                db.execute("DELETE FROM alias WHERE person = ?", (others[0],))
 
         if others:
             await self._journal.do(split)

@@ -116,5 +116,6 @@ async def compact(bot: Bot, message: Message) -> str:
         return "There is nothing to fold yet."
     if not report.done:
         return f"That did not work, so nothing was changed: {report.note}"
-    saved = f"{report.turns} turns became a {report.action}: {report.tokens_before} tokens are {report.tokens_after}."
+    what = "an extract" if report.action == "extract" else "a summary"
+    saved = f"{report.turns} turns became {what}: {report.tokens_before} tokens are {report.tokens_after}."
     return f"{saved} ({report.note})" if report.note else saved

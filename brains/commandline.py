@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 
+from roost.errors import ConfigError, ModelError
+
 if TYPE_CHECKING:
+    from roost.brains.machine import Build, Machine
+    from roost.brains.plan import Plan
+    from roost.brains.shape import Shape
     from roost.brains.store import ModelStore
 
 
 @click.group()
 def model() -> None:
-    """List, fetch, check and remove model files."""
+    """List, fetch, check and remove model files; plan how they run here."""
 
 
 @model.command("list")
@@ -77,6 +84,127 @@ def verify(name: str) -> None:
 def remove(name: str) -> None:
     """Delete a model's file from the store."""
     click.echo("Removed." if _store().remove(name) else "It was not here.")
+
+
+MEMORY = click.option("--memory", default="", help="Plan for so much memory, such as 16G, instead of what is here.")
+CONTEXT = click.option("--context", default=4096, show_default=True, help="Tokens a prompt and its answer may have.")
+
+
+@model.command()
+@click.argument("name", metavar="[MODEL]", default="")
+@MEMORY
+@CONTEXT
+@click.option("--slots", default=2, show_default=True, help="Answers made at the same time.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
+@click.option("--precision", type=click.Choice(["auto", "int4", "int8", "fp16"]), default="auto", show_default=True)
+@click.option("--params", default="", help="Plan for a usual model of so many parameters, such as 7B.")
+@click.option("--measure", is_flag=True, help="Also run the engine, fill its slots, and look at its memory.")
+def plan(
+    name: str,
+    memory: str,
+    context: int,
+    slots: int,
+    device: Literal["auto", "cpu", "gpu"],
+    precision: str,
+    params: str,
+    measure: bool,
+) -> None:
+    """Reckon how a model runs on this machine, and how much memory that takes. Fails when it does not fit."""
+    from roost.brains.choice import advice
+    from roost.brains.plan import Wish, make
+    from roost.brains.report import report, verdict
+
+    wish = Wish(context, slots, device=device)
+    machine, build = _machine(memory)
+    if device == "gpu" and not build.cards:
+        raise ConfigError("The engine sees no graphics card it can use here. Leave `--device gpu` out.")
+    file, shape = _shape(name, params, precision)
+    made = make(shape, machine, build, wish)
+    for line in (*report(machine, build, made), "", verdict(made)):
+        click.echo(line)
+    if measure:
+        click.echo(_measured(file, made))
+    if not made.fits:
+        click.echo(advice(shape, machine, build, wish))
+        raise SystemExit(1)
+
+
+@model.command()
+@MEMORY
+@CONTEXT
+def suggest(memory: str, context: int) -> None:
+    """Show the models known by name, which of them fit this machine, and the one to take."""
+    from roost.brains.choice import best, offers
+    from roost.brains.plan import Wish
+    from roost.brains.report import machine_line
+    from roost.gauges import in_words
+
+    machine, build = _machine(memory)
+    found = offers(machine, build, Wish(context))
+    chosen = best(found)
+    click.echo(f"{machine_line(machine, build)}\n\n  {'model':<20} {'needs':>8} {'download':>8}  licence, reason")
+    for one in found:
+        mark = ">" if one is chosen else " " if one.plan.fits else "-"
+        sizes = f"{in_words(one.plan.needed):>8} {in_words(one.model.source_size or one.model.size):>8}"
+        click.echo(f"{mark} {one.model.name:<20} {sizes}  {one.model.licence}. {one.model.reason}")
+    if chosen is None:
+        raise ModelError('None of them fits here. Let a server think instead: [brain] use = "openai".')
+    click.echo(f'\n- does not fit; > is the one to take: model = "{chosen.model.name}" in [brain].')
+
+
+def _machine(memory: str) -> tuple[Machine, Build]:
+    """What is here; with `memory`, an imagined machine with so much of it, the same cores and no cards."""
+    from dataclasses import replace
+
+    from roost.brains.machine import read_build, read_machine
+    from roost.gauges import size
+
+    machine, build = read_machine(), read_build()
+    if not memory:
+        return machine, build
+    return replace(machine, memory=size(memory), free=0, limit="machine", cards=()), replace(build, cards=())
+
+
+def _shape(name: str, params: str, precision: str) -> tuple[Path | None, Shape]:
+    """The model's file, if it is here, and its shape. Raises ModelError when too little is known of it."""
+    from roost.brains.choice import suitable
+    from roost.brains.shape import typical
+    from roost.brains.survey import read_shape
+
+    if params:
+        return None, typical(_count(params), "int4" if precision == "auto" else precision)
+    store = _store()
+    name = suitable(name, precision)
+    if file := store.find(name):
+        return file, read_shape(file)
+    one = store.describe(name)
+    if shape := one.outline():
+        return None, shape
+    raise ModelError(
+        f"Nothing is known of '{name}' yet: fetch it with `roost model pull {name}`, or plan for a usual model of its "
+        "size with --params 7B --precision int4."
+    )
+
+
+def _count(params: str) -> int:
+    """7B is seven billion. Raises ConfigError."""
+    found = re.fullmatch(r"\s*(\d{1,6}(?:\.\d{1,3})?)\s*([mbMB])\s*", params)
+    if found is None or not float(found[1]):
+        raise ConfigError(f"'{params}' is no number of parameters. Write it like 7B or 350M.")
+    return round(float(found[1]) * (1e9 if found[2] in "bB" else 1e6))
+
+
+def _measured(file: Path | None, made: Plan) -> str:
+    """Predicted against measured, of the engine's process with full slots and no prompt cache."""
+    from roost.brains.measure import measure
+
+    if file is None:
+        raise ModelError("Only a model that is here can be measured: fetch it with `roost model pull`.")
+    seen = asyncio.run(measure(file, made)).resident
+    off = 100 * (made.resident / seen - 1)
+    return (
+        f"Measured with full slots: {seen / 1e6:,.1f} MB resident; predicted {made.resident / 1e6:,.1f} ({off:+.1f} %)."
+    )
 
 
 def _store() -> ModelStore:

@@ -19,25 +19,26 @@ from typing import Any, Literal
 
 import click
 
-from roost.brains.cores import physical
-from roost.brains.gguf import Header, verify_gguf
+from roost.brains.gguf import Header
+from roost.brains.machine import Build, Machine, compiled, read_machine, usable
+from roost.brains.plan import Kept, Plan, Wish, make
+from roost.brains.shape import Shape
+from roost.brains.survey import read_shape
 from roost.errors import ConfigError, ModelError, RoostError
+from roost.gauges import MIB, size
 
 KEY = "ROOST_ENGINE_KEY"
 # What an answer costs the bot beside it is latency, so thinking gives way.
 NICENESS = 5
-# A request that was cancelled stops between two batches: on a processor a small batch is as fast as a large
-# one, and 128 tokens are over in half a second where 2048 would hold the slot for many.
-BATCH = {"cpu": 128, "gpu": 512}
-# Writing a token with a small model is so little work that threads wait for each other longer than they work:
-# one alone writes 79 tokens a second where two write 45. Reading a prompt still takes them all.
-SMALL = 256 * 1024 * 1024  # bytes
 QUIET = 2  # warnings and errors
 
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How to serve a model. `context` is tokens for each slot; `cache_ram` is MiB; 0 threads means one a core."""
+    """How to serve a model. `context` is tokens for each slot; `cache_ram` is MiB; 0 threads means one a core.
+
+    What is left at its default is chosen by `plan`, for the memory of this machine or for that of `memory`: "8G".
+    """
 
     model_path: Path
     host: str = "127.0.0.1"
@@ -47,13 +48,16 @@ class EngineOptions:
     slots: int = 2
     threads: int = 0
     cache_ram: int = 256
+    kv_type: Literal["auto", "f16", "q8_0"] = "auto"
+    gpu_layers: int = -1
+    memory: str = ""
     watch_stdin: bool = False
 
 
 def serve(options: EngineOptions) -> None:
     """Serve until told to stop. Raises ModelError or ConfigError before anything is served."""
     key = os.environ.pop(KEY, "")
-    header = verify_gguf(options.model_path)
+    shape = read_shape(options.model_path)
     if options.watch_stdin:
         threading.Thread(target=end_with_parent, daemon=True).start()
     # Threads that wait for each other must sleep, not spin. With one other busy program on two cores, spinning made
@@ -62,14 +66,14 @@ def serve(options: EngineOptions) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     give_way()
-    server = start(options, header, key)
+    server = start(options, shape, key)
     print(json.dumps({"address": server.listening_address}), flush=True)
     wait()
     # The engine's destructors wait for answers in progress, and on some graphics drivers they crash.
     os._exit(0)
 
 
-def start(options: EngineOptions, header: Header, key: str) -> Any:
+def start(options: EngineOptions, shape: Shape, key: str) -> Any:
     """llama.cpp's server, ready. Raises ModelError or ConfigError."""
     if not key and options.host not in {"127.0.0.1", "localhost", "::1"}:
         raise ConfigError(f"Serving on '{options.host}' lets others in: set a key in the environment as {KEY}.")
@@ -81,13 +85,34 @@ def start(options: EngineOptions, header: Header, key: str) -> Any:
             '[brain] use = "openai" with its base_url.'
         ) from error
     try:
-        return xllamacpp.Server(parameters(xllamacpp, options, header, key))
+        return xllamacpp.Server(parameters(xllamacpp, options, planned(xllamacpp, options, shape), key))
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"The engine cannot load '{options.model_path}': {error}.") from error
 
 
-def parameters(xllamacpp: Any, options: EngineOptions, header: Header, key: str) -> Any:
-    chosen = device(xllamacpp, options.device)
+def planned(xllamacpp: Any, options: EngineOptions, shape: Shape) -> Plan:
+    """How to run the model here. Raises ModelError where it cannot be, ConfigError where its card is missing."""
+    build = Build(compiled(xllamacpp.get_system_info()), usable(xllamacpp.get_device_info()))
+    if options.device == "gpu" and not build.cards:
+        raise ConfigError(
+            "[brain] device = \"gpu\", but the engine sees no graphics card it can use here. Set it to 'auto', or "
+            "install a build of xllamacpp for your card."
+        )
+    machine = read_machine()
+    if options.memory:
+        machine = Machine(machine.cores, machine.threads, memory=size(options.memory))
+    kept: Kept | None = None if options.kv_type == "auto" else options.kv_type
+    wish = Wish(options.context, options.slots, options.threads, options.cache_ram * MIB, kept, options.device)
+    plan = make(shape, machine, build, wish)
+    if plan.least > plan.memory:
+        from roost.brains.choice import refusal
+
+        if why := refusal(shape, machine, build, wish):
+            raise ModelError(why)
+    return plan
+
+
+def parameters(xllamacpp: Any, options: EngineOptions, plan: Plan, key: str) -> Any:
     wanted = xllamacpp.CommonParams()
     wanted.model.path = str(options.model_path)
     wanted.model_alias = {options.model_path.stem}
@@ -97,16 +122,15 @@ def parameters(xllamacpp: Any, options: EngineOptions, header: Header, key: str)
     wanted.cors_origins, wanted.ui, wanted.verbosity = "http://127.0.0.1", False, QUIET
     # Each slot has its own context. A shared one fails both answers when they outgrow it together, and a
     # conversation that comes back from the cache does not fit beside the one that is in the way.
-    wanted.n_ctx = slot_context(options.context, header) * options.slots
-    wanted.n_parallel, wanted.kv_unified = options.slots, False
-    wanted.cache_ram_mib = options.cache_ram
-    wanted.n_batch = wanted.n_ubatch = max(BATCH[chosen], options.slots)
-    wanted.n_gpu_layers = 0 if chosen == "cpu" else -1
-    threads = options.threads or physical()
-    if threads:
-        wanted.cpuparams.n_threads = wanted.cpuparams_batch.n_threads = threads
-    if not options.threads and options.model_path.stat().st_size < SMALL:
-        wanted.cpuparams.n_threads = 1
+    wanted.n_ctx = plan.context * plan.slots
+    wanted.n_parallel, wanted.kv_unified = plan.slots, False
+    wanted.cache_type_k = wanted.cache_type_v = xllamacpp.ggml_type[f"GGML_TYPE_{plan.kept.upper()}"]
+    wanted.cache_ram_mib = plan.prompts // MIB
+    wanted.n_batch = wanted.n_ubatch = plan.batch
+    # On a card the engine finds out by trial how many layers fit, unless it is told. Without one, there is no need to.
+    wanted.n_gpu_layers = options.gpu_layers if plan.device == "gpu" else 0
+    wanted.fit_params = plan.device == "gpu"
+    wanted.cpuparams.n_threads, wanted.cpuparams_batch.n_threads = plan.writing, plan.threads
     # The same for builds with the engine's own threads.
     wanted.cpuparams.poll = wanted.cpuparams_batch.poll = 0
     return wanted
@@ -116,17 +140,6 @@ def slot_context(wanted: int, header: Header) -> int:
     """No more than the model was made for."""
     made_for = header.keys.get(f"{header.keys.get('general.architecture')}.context_length")
     return min(wanted, made_for) if isinstance(made_for, int) and made_for > 0 else wanted
-
-
-def device(xllamacpp: Any, wanted: str) -> str:
-    """cpu or gpu. Raises ConfigError when a graphics card is demanded and the engine sees none."""
-    cards = [one for one in xllamacpp.get_device_info() if "CPU" not in str(one["type"])]
-    if wanted == "gpu" and not cards:
-        raise ConfigError(
-            "[brain] device = \"gpu\", but the engine sees no graphics card it can use here. Set it to 'auto', or "
-            "install a build of xllamacpp for your card."
-        )
-    return "gpu" if cards and wanted != "cpu" else "cpu"
 
 
 def give_way() -> None:
@@ -157,6 +170,9 @@ def wait() -> None:
 @click.option("--slots", default=2, show_default=True, help="Answers made at the same time.")
 @click.option("--threads", default=0, help="Processor threads; 0 takes one for each core.")
 @click.option("--cache-ram", default=256, show_default=True, help="MiB for the beginnings of conversations.")
+@click.option("--kv-type", type=click.Choice(["auto", "f16", "q8_0"]), default="auto", help="Type of the KV cache.")
+@click.option("--gpu-layers", default=-1, help="Layers on a graphics card; -1 takes as many as fit.")
+@click.option("--memory", default="", help="Plan for so much memory, such as 8G, instead of what is here.")
 @click.option("--watch-stdin", is_flag=True, help="Stop when standard input ends.")
 def command(**options: Any) -> None:
     """Serve a model with the OpenAI-compatible API. A key is taken from ROOST_ENGINE_KEY."""

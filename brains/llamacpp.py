@@ -10,17 +10,21 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 
+from roost.brains.choice import refusal, suitable
 from roost.brains.client import Client, Usage
 from roost.brains.counts import Counts
 from roost.brains.engine import KEY, slot_context
 from roost.brains.gguf import verify_gguf
 from roost.brains.hygiene import Hygiene
+from roost.brains.machine import Build, read_machine
 from roost.brains.openai import encodable, request
+from roost.brains.plan import Wish
 from roost.brains.process import EngineProcess
 from roost.brains.settings import EngineConfig
 from roost.brains.store import ModelStore
 from roost.contracts import Brain, Prompt
-from roost.errors import BrainError
+from roost.errors import BrainError, ModelError
+from roost.gauges import MIB
 
 log = logging.getLogger("roost.brain")
 # An engine that lived this long, in seconds, was not broken from the start.
@@ -147,7 +151,9 @@ class LlamaCpp(Brain):
         await self._stop()
         self._seen.clear()
         progress = self.progress or Report(self.config.model).note
-        path = await self.store.ensure(self.config.model, progress, self.config.precision)
+        name = suitable(self.config.model, self.config.precision)
+        await asyncio.to_thread(self._check_size, name)
+        path = await self.store.ensure(name, progress, self.config.precision)
         header = await asyncio.to_thread(verify_gguf, path)
         self._context = slot_context(self.config.context, header)
         await self._pause()
@@ -159,6 +165,19 @@ class LlamaCpp(Brain):
         address = f"{engine.address}/v1"
         self._client = Client(address, key, total=self.config.timeout, idle=self.config.timeout, local=True)
         log.info("The model '%s' is ready.", path.stem)
+
+    def _check_size(self, name: str) -> None:
+        """Refuse a model whose numbers are known, and too large for this machine, before fetching it.
+
+        The engine looks at every file again. Whether it can use a card is not known here.
+        """
+        shape = self.store.describe(name).outline() if self.store.find(name) is None else None
+        if shape is None or self.config.device == "gpu":
+            return
+        machine, config = read_machine(), self.config
+        wish = Wish(config.context, max(1, config.slots), cache=config.cache_ram * MIB, device="cpu")
+        if not machine.cards and (why := refusal(shape, machine, Build(), wish)):
+            raise ModelError(why)
 
     async def _stop(self) -> None:
         client, engine = self._client, self.engine

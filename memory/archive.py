@@ -63,6 +63,15 @@ class Archive:
         if self._segments.is_loose():
             self._tidy()
 
+    def knows(self, id: str) -> bool:
+        """Whether there may be a turn with this id; False only when there is none."""
+        if not self.last or not id:
+            return False
+        try:
+            return bool(self._index.ask(lambda found: found.places(id)))
+        except sqlite3.Error:
+            return True
+
     def number(self, role: str, id: str) -> int | None:
         """The number of the newest turn with this role and id; None when there is none."""
         if not self.last or not id:

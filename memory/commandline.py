@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -56,7 +57,9 @@ def memory_check() -> None:
     """Look for damage in the archives."""
     from roost.memory import offers
 
-    click.echo(granted(offers.check))
+    found = granted(offers.check)
+    click.echo(found)
+    sys.exit(found != offers.WHOLE)
 
 
 @memory.command("export")

@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("roost.memory")
 
 TURNS, WINDOW, PINS = "turns", "window", "pins"
+PENDING = 16  # counts of tokens that wait for a write; fewer than a compaction keeps, and made again if lost
 RECORD = 1
 
 T = TypeVar("T")
 
-DEFAULTS = {one.name: list(one.default) if one.default == () else one.default for one in fields(Turn)}
+DEFAULTS = {one.name: one.default for one in fields(Turn)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +161,11 @@ class Conversation:
         archived: dict[int, Turn] = {}
         keys: dict[tuple[str, str], int] = {}
         last = self.last
+        unheard: set[str] = set()
         for turn in turns:
             name = (turn.role, turn.id)
             known = (keys.get(name) or self._keys.get(name)) if turn.id else None
-            old = self._archived(*name) if known is None and turn.id else None
+            old = self._archived(*name) if known is None and self._may_be_archived(turn.id, unheard) else None
             if old is not None:
                 archived[old] = turn
                 continue
@@ -173,9 +175,17 @@ class Conversation:
                 keys[name] = known or last
         if archived:
             self.archive.append(archived)
-        self._put({key: self._counted(key, turn) for key, turn in documents.items()})
+        self._put({key: self._counted(key, turn) if key <= self.last else turn for key, turn in documents.items()})
         self._keys |= keys
         self.last = last
+
+    def _may_be_archived(self, id: str, unheard: set[str]) -> bool:
+        """Whether the archive knows an id; asked once for a question and its answer, which have the same."""
+        if not id or not self.record.folded or id in unheard:
+            return False
+        if not self.archive.knows(id):
+            unheard.add(id)
+        return id not in unheard
 
     def _archived(self, role: str, id: str) -> int | None:
         """The number of a turn that is in the archive alone."""
@@ -187,14 +197,18 @@ class Conversation:
         return replace(turn, tokens=old.tokens) if old is not None and old.text == turn.text else turn
 
     def _put(self, turns: Mapping[int, Turn]) -> None:
-        turns = {**self._counts, **turns}
+        waiting = {key: turn for key, turn in self._counts.items() if key not in turns}
+        if not turns or len(waiting) >= PENDING:
+            turns, waiting = {**waiting, **turns}, {}
         if not turns:
             return
         self._turns.put({key: plain(turn) for key, turn in turns.items()})
-        self._counts = {}
+        self._counts = waiting
         for key in turns:
             self.cuts.pop(key, None)
-        if pinned := {key: turn for key, turn in turns.items() if self._pins.contains(doc_id=key)}:
+        if len(self._pins) and (
+            pinned := {key: turn for key, turn in turns.items() if self._pins.contains(doc_id=key)}
+        ):
             self._pins.put({key: plain(turn) for key, turn in pinned.items()})
         if self._recent is not None:
             start = self._begin

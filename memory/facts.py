@@ -12,7 +12,7 @@ from roost.contracts import Fact
 from roost.memory.conversation import FILES, convert, file_name
 from roost.memory.disk import Disk
 from roost.memory.lines import decode, replay
-from roost.memory.store import Fsync, Store, erase
+from roost.memory.store import Fsync, Store, erase, erase_copies
 
 if TYPE_CHECKING:
     from roost.cipher import Cipher
@@ -64,6 +64,7 @@ class Facts:
         with self._open(owner) as db:
             db.table(FACTS).remove(doc_ids=[id])
             db.storage.compact()
+        erase_copies(self._path(owner), self._disk)
         self._hold(owner, tuple(one for one in facts if one is not gone))
         return gone
 

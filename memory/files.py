@@ -20,6 +20,7 @@ from roost.memory.facts import Facts
 from roost.memory.schedule import Reports, Schedule
 from roost.memory.sealing import seal_folder
 from roost.memory.settings import WindowConfig
+from roost.memory.store import erase_copies
 from roost.values import Place
 
 if TYPE_CHECKING:
@@ -138,7 +139,10 @@ class Files:
         one = self._conversation(place)
         before = one.record.folded + 1
         hits = one.archive.search(words, before=before, limit=limit, now=time.time()) if one.record.folded else []
-        return hits if hits or not everything else one.scan(words, limit)
+        if not everything:
+            return hits
+        recent = one.scan(words, limit)
+        return [*recent[: max(1, limit - len(hits))], *hits][:limit]
 
     def pin(self, place: Place, role: str, id: str, pinned: bool) -> bool:
         return self._known(place) and self._conversation(place).pin(role, id, pinned)
@@ -173,12 +177,12 @@ class Files:
         if (conversation := self._conversations.pop(str(place), None)) is not None:
             conversation.close()
         erase_all(self._path(place), self._disk)
-        self.facts.erase(str(place))
         self.schedule.done(place)
         self.reports.forget(place)
         return erased
 
     def drop(self, place: Place, person: str) -> int:
+        erase_copies(self._path(place), self._disk)
         one = self._conversation(place)
         ids = {turn.id for _, turn in one if turn.person == person and turn.id}
 
@@ -202,6 +206,13 @@ class Files:
     def places(self) -> list[Place]:
         found = [place for path in self._home.glob(FILES) if (place := self._owner(path)) is not None]
         return sorted(found, key=str)
+
+    def pinned(self, place: Place) -> list[Turn]:
+        return list(self._conversation(place).pins().values()) if self._known(place) else []
+
+    def copies(self) -> list[str]:
+        """Names of damaged files that were set aside."""
+        return sorted(path.name for path in self._home.rglob("*.damaged-*"))
 
     def size(self, place: Place) -> Size:
         if not self._known(place):

@@ -259,6 +259,9 @@ class Index:
         try:
             db.execute("PRAGMA cache_size = -512")
             db.execute("PRAGMA temp_store = MEMORY")
+            db.execute(
+                "PRAGMA locking_mode = EXCLUSIVE"
+            )  # one process has it open: no lock and no look for each question
             db.execute(f"PRAGMA synchronous = {SYNCHRONOUS[self._fsync]}")
         except sqlite3.Error:
             db.close()

@@ -5,25 +5,27 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, get_args
 
 import msgspec
 
-from roost.contracts import Compaction, Turn
+from roost.contracts import Compaction, Role, Turn
 from roost.errors import RoostError, StoreError
 from roost.memory.conversation import plain
 from roost.memory.window import Window
-from roost.values import Place
+from roost.values import Place, PlaceKind
 from roost.wishes import offer
 
 if TYPE_CHECKING:
     from roost.bot import Bot
 
+WHOLE = "Everything can be read."
 SHOWN = 200  # characters of a turn
 
 
@@ -100,7 +102,7 @@ async def search(bot: Bot, place: str, words: str) -> str:
 @offer
 async def check(bot: Bot) -> str:
     damage = await window(bot).damage()
-    return "\n".join(damage) or "Everything can be read."
+    return "\n".join(damage) or WHOLE
 
 
 @offer
@@ -108,18 +110,22 @@ async def write_out(bot: Bot, file: str, place: str = "") -> str:
     """One JSON object a line: a turn with its place, a summary, or a fact with its owner."""
     memory = window(bot)
     count = 0
-    with _private(file) as out:
-        async for line in _lines(memory, place):
-            out.write(json.dumps(line, ensure_ascii=False) + "\n")
-            count += 1
+    try:
+        with _private(file) as out:
+            async for line in _lines(memory, place):
+                out.write(json.dumps(line, ensure_ascii=False) + "\n")
+                count += 1
+    except OSError as error:
+        raise StoreError(f"'{file}' cannot be written: {error}.") from error
     return f"{count} lines written to {file}"
 
 
 def _private(file: str) -> TextIO:
     """A file to write that is its owner's alone."""
-    return os.fdopen(
-        os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8", errors="replace"
-    )
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    if sys.platform != "win32":
+        os.fchmod(descriptor, 0o600)  # it may have been there, for others to read
+    return os.fdopen(descriptor, "w", encoding="utf-8", errors="replace")
 
 
 async def _lines(memory: Window, wanted: str) -> AsyncIterator[dict[str, Any]]:
@@ -127,6 +133,8 @@ async def _lines(memory: Window, wanted: str) -> AsyncIterator[dict[str, Any]]:
         head = {"place": str(place), "kind": place.kind}
         for turn in await memory.turns(place):
             yield head | plain(turn)
+        for turn in await memory.pinned(place):
+            yield head | {"pin": turn.id, "role": turn.role}
         if summary := (await memory.size(place)).summary:
             yield head | {"summary": summary}
     for owner in await memory.owners():
@@ -141,14 +149,18 @@ async def read_in(bot: Bot, file: str) -> str:
     memory = window(bot)
     turns = facts = 0
     batch: list[Turn] = []
+    pins: list[tuple[Place, str, Role]] = []
     here: Place | None = None
     for number, row in enumerate(_rows(file), 1):
         if "fact" in row:
-            await memory.note(str(row["owner"]), str(row["fact"]))
+            await memory.note(str(place_of(str(row.get("owner", "")))), str(row["fact"]))
             facts += 1
+        if "pin" in row:
+            role: Role = "assistant" if row.get("role") == "assistant" else "user"
+            pins.append((_place(file, number, row), str(row["pin"]), role))
         if "text" not in row:
             continue
-        place = replace(place_of(str(row.get("place", ""))), kind=row.get("kind", "direct"))
+        place = _place(file, number, row)
         if here is not None and (place != here or len(batch) >= 500):
             await memory.remember(here, batch)
             batch = []
@@ -157,11 +169,13 @@ async def read_in(bot: Bot, file: str) -> str:
         turns += 1
     if here is not None:
         await memory.remember(here, batch)
+    for place, id, role in pins:
+        await memory.pin(place, id, True, role)
     return f"{turns} turns and {facts} facts read from {file}"
 
 
 def _rows(file: str) -> Iterator[dict[str, Any]]:
-    with Path(file).open(encoding="utf-8") as lines:
+    with Path(file).open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             yield _row(file, number, line)
 
@@ -174,6 +188,13 @@ def _row(file: str, number: int, line: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise StoreError(f"{file}, line {number} is not a JSON object.")
     return row
+
+
+def _place(file: str, number: int, row: dict[str, Any]) -> Place:
+    kind = row.get("kind", "direct")
+    if kind not in get_args(PlaceKind):
+        raise StoreError(f"{file}, line {number} has the kind '{kind}'. There are: {', '.join(get_args(PlaceKind))}.")
+    return replace(place_of(str(row.get("place", ""))), kind=kind)
 
 
 def _turn(file: str, number: int, row: dict[str, Any]) -> Turn:

@@ -107,7 +107,7 @@ class JsonlStorage(Storage):
 
     def close(self) -> None:
         try:
-            if self._unsynced and not self._file.closed:
+            if self._unsynced and self._fsync == "always" and not self._file.closed:
                 self._sync()
         finally:
             self._file.close()
@@ -278,11 +278,16 @@ class Store(TinyDB):
         return cast(JournalTable, super().table(name, **kwargs))
 
 
-def erase(path: Path, disk: Disk) -> None:
-    """Remove a store's file and whatever is beside it: a rewrite cut short, damaged copies."""
+def erase_copies(path: Path, disk: Disk) -> None:
+    """Remove what is beside a store's file: a rewrite cut short, damaged copies that were set aside."""
     for other in list(path.parent.iterdir()):
         if other.name == path.name + ".new" or other.name.startswith(path.name + ".damaged-"):
             disk.remove(other)
+
+
+def erase(path: Path, disk: Disk) -> None:
+    """Remove a store's file and whatever is beside it."""
+    erase_copies(path, disk)
     disk.remove(path)
     disk.sync_folder(path.parent)
 

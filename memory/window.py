@@ -273,13 +273,19 @@ class Window(Memory):
         async with self._lock(place):
             return await self._run(self._files.size, place)
 
+    async def pinned(self, place: Place) -> list[Turn]:
+        """The pinned turns of `place`, oldest first."""
+        async with self._lock(place):
+            return await self._run(self._files.pinned, place)
+
     async def owners(self) -> list[str]:
         """Everybody who has facts, by name. Reads every file."""
         return await self._run(self._files.facts.owners)
 
     async def damage(self) -> list[str]:
         """What cannot be read of the archives, in words."""
-        return [told for place in await self.places() for told in await self._run(self._files.damage, place)]
+        found = [told for place in await self.places() for told in await self._run(self._files.damage, place)]
+        return found + [f"'{name}' was set aside as damaged." for name in await self._run(self._files.copies)]
 
     async def shrink(self) -> None:
         await self._run(self._files.shrink)

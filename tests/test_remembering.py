@@ -73,7 +73,7 @@ async def test_what_is_forgotten_is_in_no_byte_of_the_data_folder(tmp_path: Path
         await stage.talk(f"/remember my code name is {secret}")
         for number in range(12):
             await stage.talk(f"{secret} says {number}")
-        assert "became a" in await stage.talk("/compact")
+        assert "became an extract" in await stage.talk("/compact")
         await stage.talk(f"{secret} again")
         await stage.talk("a harmless thing", chat="2", person="Bob")
         assert secret.encode() in everything_in(tmp_path / "home")

@@ -110,7 +110,6 @@ async def test_whenever_it_dies_while_forgetting_doing_it_again_leaves_nothing(t
             await window.remember(PLACE, exchange(number, "secret"))
             await window.remember(OTHER, exchange(number, "other"))
         await window.compact(PLACE, None)
-        await window.note(str(PLACE), "a secret fact")
         await window.close()
         plug = Plug(at, phase)
         window = Window(FOLDING, home, plug)
