@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from roost.contracts import (
@@ -32,13 +32,14 @@ from roost.contracts import (
 from roost.errors import ConfigError, StoreError
 from roost.memory.counting import cut, estimate, measure, narrow, words
 from roost.memory.disk import Disk
-from roost.memory.extract import extract
 from roost.memory.files import Files, Fold, Size, View
 from roost.memory.sealing import unseal_folder
 from roost.memory.settings import WindowConfig
 from roost.memory.sliding import OVERHEAD, SMALLEST, STAND_IN, Start, cost, slide, weigh
-from roost.memory.summary import Summary, summarise
 from roost.values import Place
+
+if TYPE_CHECKING:
+    from roost.memory.summary import Summary
 
 log = logging.getLogger("roost.memory")
 
@@ -208,6 +209,10 @@ class Window(Memory):
         return report
 
     async def _summarise(self, fold: Fold, brain: Brain | None) -> Summary:
+        # Imported when it is needed: a start has no use for it, and it takes a twentieth of a second.
+        from roost.memory.extract import extract
+        from roost.memory.summary import Summary, summarise
+
         turns = list(fold.turns.values())
         if brain is None or self.config.compact_action == "extract":
             count, context = (brain.count, brain.context) if brain else (estimate, 2048)
@@ -252,6 +257,8 @@ class Window(Memory):
 
     async def _summarise_anew(self, place: Place) -> None:
         """Make a summary of what is left in the archive, where there was one that is gone."""
+        from roost.memory.extract import extract
+
         turns = await self._run(self._files.folded, place, ANEW)
         if turns:
             text = await extract("", turns, self.config.compact_room, estimate)
