@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from servers.telegram import TelegramServer
@@ -144,47 +145,46 @@ class Relay:
             writer.close()
 
 
-async def test_an_outage_loses_nothing_and_needs_no_restart(tmp_path: Path) -> None:
+@contextlib.asynccontextmanager
+async def relayed(folder: Path) -> AsyncIterator[tuple[TelegramServer, Relay, Stage, Any]]:
+    """A conversation that has begun over a network that can be cut."""
     async with TelegramServer(token=TOKEN) as server:
         relay = Relay(int(server.base_url.rpartition(":")[2]))
         await relay.mend()
         table = f'base_url = "http://127.0.0.1:{relay.port}"\ntoken = "{TOKEN}"\nrate = 0\nplace_rate = 0\n'
-        async with Stage(tmp_path, channel=Telegram, channel_config=table) as stage:
+        async with Stage(folder, channel=Telegram, channel_config=table) as stage:
             chat = server.private(server.person("Ann"))
             await chat.say("before")
             await server.until(lambda: heard(chat) == ["before"], 30)
             await stage.quiet()
-            await relay.cut()
-            await stage.bot.send(f"stage:{chat.id}", "said during the outage")
-            await chat.say("asked during the outage")
-            tried = "SELECT tries FROM outbox WHERE state = 'waiting'"
-            while (await stage.bot.journal.do(lambda db: db.execute(tried).fetchone()) or (0,))[0] < 8:
-                await asyncio.sleep(0.01)
-            await relay.mend()
-            await server.until(lambda: len(heard(chat)) == 3, 60)
-            await stage.quiet(limit=30)
-            assert sorted(heard(chat)[1:]) == ["asked during the outage", "said during the outage"]
-            await relay.cut()
+            yield server, relay, stage, chat
+
+
+async def test_an_outage_loses_nothing_and_needs_no_restart(tmp_path: Path) -> None:
+    async with relayed(tmp_path) as (server, relay, stage, chat):
+        await relay.cut()
+        await stage.bot.send(f"stage:{chat.id}", "said during the outage")
+        await chat.say("asked during the outage")
+        tried = "SELECT tries FROM outbox WHERE state = 'waiting'"
+        while (await stage.bot.journal.do(lambda db: db.execute(tried).fetchone()) or (0,))[0] < 8:
+            await asyncio.sleep(0.01)
+        await relay.mend()
+        await server.until(lambda: len(heard(chat)) == 3, 60)
+        await stage.quiet(limit=30)
+        assert sorted(heard(chat)[1:]) == ["asked during the outage", "said during the outage"]
+        await relay.cut()
 
 
 async def test_connections_that_lead_nowhere_are_noticed_and_made_anew(tmp_path: Path) -> None:
-    async with TelegramServer(token=TOKEN) as server:
-        relay = Relay(int(server.base_url.rpartition(":")[2]))
-        await relay.mend()
-        table = f'base_url = "http://127.0.0.1:{relay.port}"\ntoken = "{TOKEN}"\nrate = 0\nplace_rate = 0\n'
-        async with Stage(tmp_path, channel=Telegram, channel_config=table) as stage:
-            chat = server.private(server.person("Ann"))
-            await chat.say("before")
-            await server.until(lambda: heard(chat) == ["before"], 30)
-            await stage.quiet()
-            assert relay.freeze() > 0
-            await chat.say("asked into the void")
-            await stage.bot.send(f"stage:{chat.id}", "said into the void")
-            await server.until(lambda: len({text.removeprefix(MARK) for text in heard(chat)}) == 3, 60)
-            await stage.quiet(limit=30)
-            unmarked = [text for text in heard(chat) if not text.startswith(MARK)]
-            assert len(unmarked) == len(set(unmarked))
-            await relay.cut()
+    async with relayed(tmp_path) as (server, relay, stage, chat):
+        assert relay.freeze() > 0
+        await chat.say("asked into the void")
+        await stage.bot.send(f"stage:{chat.id}", "said into the void")
+        await server.until(lambda: len({text.removeprefix(MARK) for text in heard(chat)}) == 3, 60)
+        await stage.quiet(limit=30)
+        unmarked = [text for text in heard(chat) if not text.startswith(MARK)]
+        assert len(unmarked) == len(set(unmarked))
+        await relay.cut()
 
 
 async def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
