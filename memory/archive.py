@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from roost.memory.store import Fsync
 
 if TYPE_CHECKING:
     from roost.cipher import Cipher
+    from roost.memory.vectors import Vectors
 
 log = logging.getLogger("roost.memory")
 
@@ -30,18 +31,27 @@ class Archive:
 
     `path` is the file NAME.cold. One thread at a time may use an archive, and one process. With a `cipher`, what
     was said is sealed and every word of the index is hidden; an archive that was not encrypted before is rewritten
-    when it is opened. Damage is passed over, and told by `damage`. Raises OSError, and StoreError for a file from
-    a newer Roost or one that is encrypted otherwise.
+    when it is opened. With `vectors`, what was said in other words is found as well. Damage is passed over, and told
+    by `damage`. Raises OSError, ConfigError when there are no vectors here, and StoreError for a file from a newer
+    Roost or one that is encrypted otherwise.
     """
 
     def __init__(
-        self, path: Path, *, fsync: Fsync = "always", disk: Disk | None = None, cipher: Cipher | None = None
+        self,
+        path: Path,
+        *,
+        fsync: Fsync = "always",
+        disk: Disk | None = None,
+        cipher: Cipher | None = None,
+        vectors: bool = False,
     ) -> None:
         disk = disk or Disk()
         self.path = path
         self._segments = Segments(path, fsync, disk, cipher)
-        self._index = Index(_index(path), self._segments, fsync, disk, cipher)
+        self._vectors = _vectors(self._segments, cipher) if vectors else None
+        self._index = Index(_index(path), self._segments, fsync, disk, cipher, self._vectors)
         self._index.drop_clear()
+        self._steps: Generator[None, None, None] | None = None
 
     @property
     def last(self) -> int:
@@ -60,8 +70,41 @@ class Archive:
             return
         self._segments.append(fresh)
         self._keep_up(Index.update)
-        if self._segments.is_loose():
-            self._tidy()
+        self._keep_up(Index.mean)
+
+    def tend(self) -> bool:
+        """Put small segments together, a step at a time; False when nothing is left.
+
+        To be called after `append`, when there is time. Other calls may come in between.
+        """
+        if self._steps is None and self._segments.is_loose():
+            self._steps = self._tidy()
+        if self._steps is None:
+            self._keep_up(Index.tidy)
+            return False
+        try:
+            next(self._steps)
+        except StopIteration:
+            self._steps = None
+        except (OSError, sqlite3.Error) as error:
+            log.warning("'%s' could not be rewritten, which is tried again later: %s.", self.path, error)
+            self._steps = None
+            return False
+        return True
+
+    def _tidy(self) -> Generator[None, None, None]:
+        steps = self._segments.tidying()
+        current = False
+        for _ in steps:
+            yield
+            current = self._index.is_current
+        if current:
+            self._index.follow()
+
+    def _stop(self) -> None:
+        steps, self._steps = self._steps, None
+        if steps is not None:
+            steps.close()
 
     def knows(self, id: str) -> bool:
         """Whether there may be a turn with this id; False only when there is none."""
@@ -103,16 +146,25 @@ class Archive:
         if not self.last or limit < 1:
             return []
         try:
-            return self._index.ask(lambda found: Search(found, self._segments, before, now).find(words, limit))
+            return self._index.ask(lambda found: self._find(found, words, before, limit, now))
         except sqlite3.Error as error:
             log.warning("Nothing can be searched for in '%s': %s.", self._index.path, error)
             return []
+
+    def _find(self, index: Index, words: str, before: int | None, limit: int, now: float) -> list[Hit]:
+        hits = Search(index, self._segments, before, now).find(words, limit)
+        if self._vectors is None:
+            return hits
+        from roost.memory.alike import Alike, together
+
+        return together(hits, Alike(index, self._segments, self._vectors, before).find(words, limit), limit)
 
     def rewrite(self, keep: Callable[[Turn], bool]) -> int:
         """Drop the turns that `keep` refuses, for good, and return how many there were.
 
         What is damaged or was overridden goes with them. A crash leaves all as it was, or all done.
         """
+        self._stop()
         dropped = self._segments.rewrite(keep, self._index.remove)
         if self.last:
             self._keep_up(Index.update)
@@ -135,6 +187,7 @@ class Archive:
         return True
 
     def close(self) -> None:
+        self._stop()
         self._index.close()
 
     @staticmethod
@@ -156,21 +209,19 @@ class Archive:
                 found[number] = held[number]
         return found
 
-    def _tidy(self) -> None:
-        current = self._index.is_current
-        try:
-            self._segments.tidy()
-            if current:
-                self._index.follow()
-        except (OSError, sqlite3.Error) as error:
-            log.warning("'%s' could not be rewritten, which is tried again later: %s.", self.path, error)
-
-    def _keep_up(self, change: Callable[[Index], None]) -> None:
+    def _keep_up(self, change: Callable[[Index], object]) -> None:
         """Change the index; when that fails, it is behind, and catches up when it is asked next."""
         try:
             self._index.ask(change)
         except (sqlite3.Error, OSError) as error:
             log.warning("'%s' could not be written, which is tried again later: %s.", self._index.path, error)
+
+
+def _vectors(segments: Segments, cipher: Cipher | None) -> Vectors:
+    from roost.memory.meaning import load
+    from roost.memory.vectors import Vectors
+
+    return Vectors(load(), segments, cipher)
 
 
 def _index(path: Path) -> Path:

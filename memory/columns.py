@@ -8,8 +8,8 @@ has. Everything comes back as it was, half surrogate pairs included, which platf
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Container, Iterable, Mapping, Sequence
+from itertools import accumulate, pairwise
 
 import msgspec
 
@@ -66,31 +66,24 @@ def write(turns: Mapping[int, Turn]) -> bytes:
     return _encoder.encode((columns, _join(turn.text for turn in rows)))
 
 
-def read(data: bytes) -> dict[int, Turn]:
-    """What `write` was given. Raises ValueError for anything else."""
+def read(data: bytes, wanted: Container[int] | None = None) -> dict[int, Turn]:
+    """What `write` was given, or of it the turns whose numbers are wanted. Raises ValueError for anything else."""
     columns, said = _decoder.decode(data)
+    numbers, texts = _numbers(columns), _cut(said)
+    times, ids, tokens = _times(columns), _read_ids(columns), _tokens(columns)
+    if not len(numbers) == len(texts) == len(columns.spoke) == len(times) == len(ids) == len(tokens):
+        raise ValueError("The columns are not of one length.")
     speakers = _speakers(columns)
-    rows = zip(
-        _numbers(columns),
-        _split(said),
-        columns.spoke,
-        _times(columns),
-        _read_ids(columns),
-        _tokens(columns),
-        strict=True,
-    )
     turns: dict[int, Turn] = {}
-    for place, (number, text, head, at, id, tokens) in enumerate(rows):
-        role, author, person, pinned = speakers[head]
-        calls, call = _read_tools(columns.tools.get(place))
-        turns[number] = Turn(role, text, author, at, id, tokens, person, pinned, calls, call)
+    for place, number in enumerate(numbers):
+        if wanted is None or number in wanted:
+            role, author, person, pinned = speakers[columns.spoke[place]]
+            calls, call = _read_tools(columns.tools.get(place))
+            text = texts[place].decode("utf-8", "surrogatepass")
+            turns[number] = Turn(
+                role, text, author, times[place], ids[place], tokens[place], person, pinned, calls, call
+            )
     return turns
-
-
-def said(data: bytes) -> tuple[list[int], list[str]]:
-    """The numbers and the texts alone."""
-    columns, texts = _decoder.decode(data)
-    return _numbers(columns), _split(texts)
 
 
 def _speakers(columns: Columns) -> list[tuple[Role, str, str, bool]]:
@@ -103,10 +96,12 @@ def _join(strings: Iterable[str]) -> bytes:
     return _SEPARATOR.join(string.encode("utf-8", "surrogatepass") for string in strings)
 
 
+def _cut(data: bytes) -> list[bytes]:
+    return data.split(_SEPARATOR)
+
+
 def _split(data: bytes) -> list[str]:
-    if data.isascii():  # one string without a separator, or an empty one
-        return [data.decode()]
-    return [part.decode("utf-8", "surrogatepass") for part in data.split(_SEPARATOR)]
+    return [part.decode("utf-8", "surrogatepass") for part in _cut(data)]
 
 
 def _steps(values: Sequence[int]) -> list[int]:
@@ -116,10 +111,7 @@ def _steps(values: Sequence[int]) -> list[int]:
 def _numbers(columns: Columns) -> list[int]:
     if not columns.steps:
         return list(range(columns.first, columns.first + columns.count))
-    numbers = [columns.first]
-    for step in columns.steps:
-        numbers.append(numbers[-1] + step)
-    return numbers
+    return list(accumulate(columns.steps, initial=columns.first))
 
 
 def _shrink(values: Iterable[int]) -> list[int | float | None]:
@@ -131,12 +123,11 @@ def _shrink(values: Iterable[int]) -> list[int | float | None]:
     return shrunk
 
 
-def _grow(shrunk: Iterable[int | float | None]) -> list[int]:
-    last, values = 0, []
-    for step in shrunk:
-        last += int(step or 0)
-        values.append(0 if step is None else last)
-    return values
+def _grow(shrunk: Sequence[int | float | None]) -> list[int]:
+    grown = list(accumulate([int(step) if step else 0 for step in shrunk]))
+    if None not in shrunk:
+        return grown
+    return [0 if step is None else value for step, value in zip(shrunk, grown, strict=True)]
 
 
 def _scale(times: Sequence[float]) -> int:

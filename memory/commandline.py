@@ -54,7 +54,7 @@ def memory_search(place: str, words: tuple[str, ...]) -> None:
 
 @memory.command("check")
 def memory_check() -> None:
-    """Look for damage in the archives."""
+    """Look for damage in windows, facts and archives."""
     from roost.memory import offers
 
     found = granted(offers.check)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
+from itertools import accumulate
 from pathlib import Path
 from re import sub
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,8 +15,10 @@ import msgspec
 
 from roost.contracts import Hit, Turn
 from roost.memory.archive import Archive
+from roost.memory.counting import guess
 from roost.memory.disk import Disk
 from roost.memory.lines import decode, encode, replay
+from roost.memory.sliding import OVERHEAD
 from roost.memory.store import Fsync, Store, erase, set_aside
 from roost.memory.words import cut as index_words
 from roost.values import Place, PlaceKind
@@ -92,6 +95,7 @@ class Conversation:
         fsync: Fsync = "always",
         disk: Disk | None = None,
         cipher: Cipher | None = None,
+        vectors: bool = False,
     ) -> None:
         self.cuts: dict[int, Turn] = {}
         self._keys: dict[tuple[str, str], int] = {}
@@ -100,7 +104,8 @@ class Conversation:
         disk = disk or Disk()
         self._db = Store(path, fsync=fsync, disk=disk, cipher=cipher)
         try:
-            self.archive = Archive(path.with_suffix(".cold"), fsync=fsync, disk=disk, cipher=cipher)
+            cold = path.with_suffix(".cold")
+            self.archive = Archive(cold, fsync=fsync, disk=disk, cipher=cipher, vectors=vectors)
             self._claim(path, place, disk)
             self._turns = self._db.table(TURNS)
             self._pins = self._db.table(PINS)
@@ -292,13 +297,17 @@ class Conversation:
 
     # Folding old turns away
 
-    def foldable(self, keep: int) -> dict[int, Turn]:
-        """The turns that the summary may stand for: all but the last `keep` and those of the window.
+    def foldable(self, keep: int, room: int = 0) -> dict[int, Turn]:
+        """The turns that the summary may stand for: all but the last `keep`, or fewer that take `room` tokens.
 
-        What is kept begins with a person's turn, so no question is parted from its answer.
+        Those before the window are folded anyway. What is kept begins with a person's turn, so no question is
+        parted from its answer.
         """
         kept = dict(self._kept())
         numbers = list(kept)
+        if room:
+            weights = accumulate(guess(turn) + OVERHEAD for turn in reversed(kept.values()))
+            keep = min(keep, max(2, sum(weight <= room for weight in weights)))
         if len(numbers) <= keep:
             return {}
         border = max(numbers[len(numbers) - keep] if keep else self.last + 1, self.record.start)

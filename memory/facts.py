@@ -38,12 +38,12 @@ class Facts:
         self._held.move_to_end(owner)
         return self._held[owner]
 
-    def note(self, owner: str, text: str) -> Fact:
+    def note(self, owner: str, text: str, at: float = 0.0) -> Fact:
         """Add a fact, unless it is there word for word."""
         facts = tuple(self.all(owner))
         if (same := next((one for one in facts if one.text == text), None)) is not None:
             return same
-        fact = Fact(max((one.id for one in facts), default=0) + 1, text, time.time())
+        fact = Fact(max((one.id for one in facts), default=0) + 1, text, at or time.time())
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._open(owner) as db:
             if not facts:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from roost.contracts import Compaction, Hit, Turn
 from roost.errors import StoreError
 from roost.memory.conversation import FILES, Conversation, erase_all, file_name, read_place
-from roost.memory.counting import words
+from roost.memory.counting import guess
 from roost.memory.disk import Disk
 from roost.memory.facts import Facts
+from roost.memory.lines import replay
 from roost.memory.schedule import Reports, Schedule
 from roost.memory.sealing import seal_folder
 from roost.memory.settings import WindowConfig
@@ -25,6 +26,8 @@ from roost.values import Place
 
 if TYPE_CHECKING:
     from roost.cipher import Cipher
+
+STEP = 1000  # turns folded at a time
 
 log = logging.getLogger("roost.memory")
 
@@ -45,11 +48,12 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """What a compaction is about to fold away; the archive has it already."""
+    """What a compaction is about to fold away; the archive has it already. There may be more for another step."""
 
     turns: dict[int, Turn]
     earlier: str
     tokens: int
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +66,26 @@ class Size:
     summary: str = ""
 
 
+def first(turns: dict[int, Turn], most: int) -> dict[int, Turn]:
+    """The first turns, about `most` of them, so that the next one is a person's if there is one."""
+    numbers = list(turns)
+    ends = (at for at in range(most, len(numbers)) if turns[numbers[at]].role == "user")
+    return {number: turns[number] for number in numbers[: next(ends, len(numbers))]}
+
+
+def load_vectors() -> None:
+    """Raises ConfigError at the start, rather than at somebody's first question, when they are not installed."""
+    from roost.memory.meaning import load
+
+    load()
+
+
 class Files:
     """Opens conversations as they are needed, and keeps the last ones open."""
 
     def __init__(self, config: WindowConfig, home: Path, disk: Disk, cipher: Cipher | None) -> None:
+        if config.vectors:
+            load_vectors()
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if cipher is not None:
             seal_folder(home, cipher, disk)
@@ -85,7 +105,9 @@ class Files:
             while len(self._conversations) >= self._config.open_files:
                 self._conversations.popitem(last=False)[1].close()
             path = self._path(place)
-            self._conversations[name] = Conversation(path, place, self._config.fsync, self._disk, self._cipher)
+            self._conversations[name] = Conversation(
+                path, place, self._config.fsync, self._disk, self._cipher, self._config.vectors
+            )
         self._conversations.move_to_end(name)
         return self._conversations[name]
 
@@ -147,25 +169,33 @@ class Files:
     def pin(self, place: Place, role: str, id: str, pinned: bool) -> bool:
         return self._known(place) and self._conversation(place).pin(role, id, pinned)
 
-    def archive(self, place: Place) -> Fold | None:
-        """Put what is to be folded in the archive, first of all."""
+    def archive(self, place: Place, room: int = 0) -> Fold | None:
+        """Put what is to be folded in the archive, first of all. What stays takes at most `room` tokens, if any."""
         if not self._known(place):
             return None
         one = self._conversation(place)
-        turns = one.foldable(self._config.compact_keep)
+        every = one.foldable(self._config.compact_keep, room)
+        turns = first(every, STEP)
         if not turns:
             return None
         one.archive.append(turns)
-        tokens = one.record.tokens + sum(turn.tokens or len(words(turn)) // 3 for turn in turns.values())
-        return Fold(turns, one.record.summary, tokens)
+        tokens = one.record.tokens + sum(map(guess, turns.values()))
+        return Fold(turns, one.record.summary, tokens, len(turns) < len(every))
 
     def swap(self, place: Place, fold: Fold, summary: str, tokens: int) -> bool:
         return self._conversation(place).fold(fold.turns, summary, tokens)
 
-    def report(self, place: Place, report: Compaction) -> None:
+    def tend(self, place: Place) -> bool:
+        """A step of what an archive wants done when there is time; False when nothing is left."""
+        one = self._conversations.get(str(place))
+        return one is not None and one.archive.tend()
+
+    def report(self, place: Place, report: Compaction, more: bool = False) -> None:
         self.reports.add(report)
         if report.done:
             self.schedule.done(place)
+            if more:
+                self.schedule.now(place, time.time(), report.trigger)
         else:
             self.schedule.failed(place, time.time(), report.trigger)
 
@@ -177,7 +207,7 @@ class Files:
         if (conversation := self._conversations.pop(str(place), None)) is not None:
             conversation.close()
         erase_all(self._path(place), self._disk)
-        self.schedule.done(place)
+        self.schedule.forget(place)
         self.reports.forget(place)
         return erased
 
@@ -190,7 +220,9 @@ class Files:
             return turn.person == person or (turn.role != "user" and turn.id.partition("#")[0] in ids)
 
         dropped = one.drop(concerns)
-        return self.erase(place) and dropped if dropped and not any(True for _ in one) else dropped
+        if dropped and not any(True for _ in one):
+            self.erase(place)
+        return dropped
 
     def folded(self, place: Place, most: int) -> list[Turn]:
         """The newest turns that are in the archive alone."""
@@ -228,6 +260,18 @@ class Files:
         except (StoreError, OSError) as error:
             log.warning("'%s' is left out: %s", path, error)
             return None
+
+    def stores(self) -> list[str]:
+        """What is damaged of the files that are appended to, in words; opening one mends it."""
+        return [told for path in sorted(self._home.rglob("*.jsonl")) if (told := self._fault(path))]
+
+    def _fault(self, path: Path) -> str:
+        try:
+            seen = replay(path.read_bytes(), self._cipher)
+        except (StoreError, OSError) as error:
+            return f"'{path}' cannot be read: {error}"
+        lost = seen.bad + bool(seen.torn)
+        return f"'{path}' is damaged: {lost} of {seen.good + lost} lines cannot be read." if seen.damaged else ""
 
     def damage(self, place: Place) -> list[str]:
         return [f"{place}: {told}" for told in self._conversation(place).archive.damage()]

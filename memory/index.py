@@ -3,8 +3,8 @@
 It knows which words are in which window of turns, and nothing else of what was said: how often, where and in which
 order is read from the segments again, for the few windows that matter. So it stays a third of the usual size.
 
-A window is WINDOW neighbouring numbers. What is appended later to a window is a piece of its own: pieces are never
-changed. A piece's row is the number of its first turn; turns that override older ones have rows above EDITS.
+A window is WINDOW neighbouring numbers, and a row is the words of one: rows near each other take a byte less each.
+Rows are never changed. What comes to a window later, or overrides what is in it, is a row of its own above EDITS.
 """
 
 from __future__ import annotations
@@ -28,15 +28,18 @@ from roost.memory.store import Fsync
 
 if TYPE_CHECKING:
     from roost.cipher import Cipher
+    from roost.memory.meaning import Vector
+    from roost.memory.vectors import Vectors
 
 log = logging.getLogger("roost.memory")
 
 T = TypeVar("T")
 
 WINDOW = 6  # numbers
-EDITS = 2**40  # rows of the nth time that turns were overridden begin at n times this
+EDITS = 2**27  # rows of the nth time that something came to windows that were there begin at n times this
 SEARCHED = 50_000  # characters of a turn
-MANY = 2000  # turns indexed at once: after so many, the index is put in order
+MANY = 2000  # turns: an index of so many that was made at once is put in order
+PART = 10  # it is put in order as well when one part of so many is new
 SEALED_ID = 0x526F6F53  # SQLite's application_id of what holds no readable word
 
 ASKED = 500  # words in one question to SQLite
@@ -56,7 +59,7 @@ _NOT_DAMAGED = {
 # After a power cut an index may be behind, but not damaged without anybody knowing.
 SYNCHRONOUS: dict[Fsync, str] = {"always": "NORMAL", "os": "OFF"}
 
-FORMAT = f"1.{words.VERSION}"
+FORMAT = f"2.{words.VERSION}"
 PAGE = 1024  # bytes: most conversations are small
 _SCHEMA = f"""
 PRAGMA page_size = {PAGE};
@@ -68,7 +71,7 @@ CREATE VIRTUAL TABLE known USING fts5vocab (words, row);
 
 
 class Sums(NamedTuple):
-    """Windows, turns, words of turns, the highest number, and how often older turns were overridden."""
+    """Windows, turns, words of turns, the highest number, and how often something came to older windows."""
 
     windows: int = 0
     turns: int = 0
@@ -84,18 +87,30 @@ class Index:
     helped by that raises sqlite3.Error.
     """
 
-    def __init__(self, path: Path, segments: Segments, fsync: Fsync, disk: Disk, cipher: Cipher | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        segments: Segments,
+        fsync: Fsync,
+        disk: Disk,
+        cipher: Cipher | None,
+        vectors: Vectors | None = None,
+    ) -> None:
         self.path = path
+        self._vectors = vectors
         self._segments, self._fsync, self._disk = segments, fsync, disk
         self._cipher = cipher
         self._db: sqlite3.Connection | None = None
         self._file, self._end = b"", 0  # what is covered
         self._sums = Sums()
+        self._loose = 0  # turns that came since the index was put in order
 
     def close(self) -> None:
         db, self._db = self._db, None
         if db is not None:
             db.close()
+        if self._vectors is not None:
+            self._vectors.close()
 
     def remove(self) -> None:
         self.close()
@@ -118,6 +133,10 @@ class Index:
     def count(self) -> int:
         """How many windows there are."""
         return self._sums.windows
+
+    @property
+    def turns(self) -> int:
+        return self._sums.turns
 
     @property
     def length(self) -> float:
@@ -158,12 +177,21 @@ class Index:
     def windows(self, word: str) -> set[int]:
         """The windows that a word is in, or once was, by number // WINDOW."""
         rows = self._open().execute("SELECT rowid FROM words WHERE words MATCH ?", (f'"{self._hide(word)}"',))
-        return {row % EDITS // WINDOW for (row,) in rows}
+        return {row % EDITS for (row,) in rows}
 
     def places(self, id: str) -> list[int]:
         """The numbers from which RUN on there may be turns with this id."""
         rows = self._open().execute("SELECT number FROM name WHERE hash = ?", (self._hash(id),))
         return [number for (number,) in rows if isinstance(number, int)]
+
+    def near(self, vector: Vector, before: int | None, most: int) -> list[int]:
+        """Numbers of turns that may mean what `vector` does; none where there are no vectors."""
+        self.mean()
+        return self._vectors.near(self._open(), vector, before, most) if self._vectors is not None else []
+
+    def mean(self) -> bool:
+        """Make vectors of some of the turns that have none, if there are to be any; whether all have theirs now."""
+        return self._vectors is None or self._vectors.update(self._open())
 
     def check(self) -> None:
         """Raises sqlite3.Error when the index contradicts itself."""
@@ -186,14 +214,22 @@ class Index:
         with self._changes(db):
             for record in fresh:
                 self._add(db, record)
-        if sum(record.count for record in fresh) >= MANY:
+        self._loose += sum(record.count for record in fresh)
+        if self._loose >= MANY and self._loose == self._sums.turns:
             self._tidy(db)
+
+    def tidy(self) -> None:
+        """Put the index in order if a good part of it is new."""
+        if self._loose and PART * self._loose >= self._sums.turns:
+            self._tidy(self._open())
 
     def follow(self) -> None:
         """The segments were rewritten with the same turns: what is here holds for the new file."""
-        db = self._open()
+        db, was = self._open(), (self._file, self._end)
         with self._changes(db):
             pass
+        if self._vectors is not None:
+            self._vectors.follow(db, was)
         self._tidy(db)
 
     def _tidy(self, db: sqlite3.Connection) -> None:
@@ -201,6 +237,7 @@ class Index:
         with db:
             db.execute("INSERT INTO words (words) VALUES ('optimize')")
         db.execute("VACUUM")
+        self._loose = 0
 
     @contextmanager
     def _changes(self, db: sqlite3.Connection) -> Iterator[None]:
@@ -220,15 +257,16 @@ class Index:
         if not turns:
             return
         sums = self._sums
-        edits = sums.edits + (min(turns) <= sums.highest)
-        base = EDITS * edits if edits > sums.edits else 0
+        newest = sums.highest // WINDOW
+        edits = sums.edits + (min(turns) // WINDOW <= newest)
         said = {number: words.cut(turn.text[:SEARCHED]) for number, turn in turns.items()}
-        for first, found in _pieces(turns, said):
+        for window, found in _pieces(turns, said):
             text = " ".join(self._hide(word) for word in found)
-            db.execute("INSERT INTO words (rowid, said) VALUES (?, ?)", (base + first, text))
+            row = window + (EDITS * edits if window <= newest else 0)
+            db.execute("INSERT INTO words (rowid, said) VALUES (?, ?)", (row, text))
         names = [(self._hash(id), number) for number, id in _names(turns)]
         db.executemany("INSERT OR IGNORE INTO name VALUES (?, ?)", names)
-        windows = {number // WINDOW for number in turns if number // WINDOW > sums.highest // WINDOW}
+        windows = {number // WINDOW for number in turns if number // WINDOW > newest}
         length = sum(map(len, said.values()))
         self._sums = Sums(
             sums.windows + len(windows), sums.turns + len(turns), sums.words + length, max(sums.highest, *turns), edits
@@ -239,7 +277,7 @@ class Index:
 
     def _hash(self, id: str) -> int:
         text = self._hide(id).encode("utf-8", "surrogatepass")
-        return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big")
+        return int.from_bytes(hashlib.blake2b(text, digest_size=3).digest(), "big") >> 1  # SQLite takes 3 bytes for it
 
     # Opening.
 
@@ -255,13 +293,12 @@ class Index:
         return self._db
 
     def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, check_same_thread=False)
+        # One process has it open: no lock and no look for each question, and nobody to wait for.
+        db = sqlite3.connect(self.path, timeout=0, check_same_thread=False)
         try:
             db.execute("PRAGMA cache_size = -512")
             db.execute("PRAGMA temp_store = MEMORY")
-            db.execute(
-                "PRAGMA locking_mode = EXCLUSIVE"
-            )  # one process has it open: no lock and no look for each question
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
             db.execute(f"PRAGMA synchronous = {SYNCHRONOUS[self._fsync]}")
         except sqlite3.Error:
             db.close()
@@ -310,13 +347,13 @@ def _sums(text: str) -> Sums | None:
 
 
 def _pieces(turns: Mapping[int, Turn], said: Mapping[int, list[str]]) -> Iterator[tuple[int, dict[str, None]]]:
-    """What goes into one row each: the number of its first turn, and the words of all, authors' names included."""
-    for _, together in groupby(turns, key=lambda number: number // WINDOW):
+    """What goes into one row each: the window, and the words of its turns, authors' names included."""
+    for window, together in groupby(turns, key=lambda number: number // WINDOW):
         numbers = list(together)
         found = dict.fromkeys(word for number in numbers for word in said[number])
         for author in sorted({turns[number].author for number in numbers}):
             found |= dict.fromkeys(words.cut(author))
-        yield numbers[0], found
+        yield window, found
 
 
 def _names(turns: Mapping[int, Turn]) -> Iterator[tuple[int, str]]:

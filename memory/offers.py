@@ -76,7 +76,8 @@ async def compact(bot: Bot, place: str = "", action: str = "") -> str:
         if action != "extract":
             await brain.load()
         for one in chosen:
-            report = await memory.compact(one, None if action == "extract" else brain)
+            asked = None if action == "extract" else bot.leaving.for_summary(brain, one)
+            report = await memory.compact(one, asked)
             lines += [_report_line(report)] if report else []
     return "\n".join(lines) or "There is nothing to fold."
 
@@ -153,7 +154,7 @@ async def read_in(bot: Bot, file: str) -> str:
     here: Place | None = None
     for number, row in enumerate(_rows(file), 1):
         if "fact" in row:
-            await memory.note(str(place_of(str(row.get("owner", "")))), str(row["fact"]))
+            await memory.note(str(place_of(str(row.get("owner", "")))), str(row["fact"]), _time(file, number, row))
             facts += 1
         if "pin" in row:
             role: Role = "assistant" if row.get("role") == "assistant" else "user"
@@ -171,7 +172,7 @@ async def read_in(bot: Bot, file: str) -> str:
         await memory.remember(here, batch)
     for place, id, role in pins:
         await memory.pin(place, id, True, role)
-    return f"{turns} turns and {facts} facts read from {file}"
+    return f"{turns} turn{'s' * (turns != 1)} and {facts} fact{'s' * (facts != 1)} read from {file}"
 
 
 def _rows(file: str) -> Iterator[dict[str, Any]]:
@@ -195,6 +196,13 @@ def _place(file: str, number: int, row: dict[str, Any]) -> Place:
     if kind not in get_args(PlaceKind):
         raise StoreError(f"{file}, line {number} has the kind '{kind}'. There are: {', '.join(get_args(PlaceKind))}.")
     return replace(place_of(str(row.get("place", ""))), kind=kind)
+
+
+def _time(file: str, number: int, row: dict[str, Any]) -> float:
+    try:
+        return msgspec.convert(row.get("at", 0.0), float)
+    except msgspec.ValidationError as error:
+        raise StoreError(f"{file}, line {number} has no time in 'at': {error}.") from error
 
 
 def _turn(file: str, number: int, row: dict[str, Any]) -> Turn:

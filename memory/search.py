@@ -17,14 +17,13 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from heapq import nsmallest
+from heapq import nlargest
 from itertools import groupby, islice
 
 from roost.contracts import Hit, Turn
 from roost.memory import words
-from roost.memory.groups import Group
 from roost.memory.index import SEARCHED, WINDOW, Index
 from roost.memory.segments import Segments
 
@@ -43,7 +42,7 @@ FARTHEST = 4  # turns that a hit is longer for what belongs together
 MOST = 200  # words of a question that are looked at
 TERMS = 10  # words looked up in the index
 ASKED = 12  # words, the rarest, that count as the question
-POSTINGS = 20_000  # windows read from the index for one question, about
+POSTINGS = 10_000  # windows read from the index for one question, about
 CANDIDATES = 16  # windows whose turns are read
 MISSPELT, MEANT, DOUBT = 4, 3, 0.7  # words looked at for slips, what each may have meant, and what that counts for
 PAIRED = 0.25  # of its rarity is what an unknown pair of characters weighs
@@ -105,7 +104,6 @@ class Search:
     segments: Segments
     before: int | None
     now: float
-    _read: dict[Group, dict[int, Turn]] = field(default_factory=dict)
 
     def find(self, question: str, limit: int) -> list[Hit]:
         terms = self._terms(question)
@@ -160,8 +158,9 @@ class Search:
         for term in terms:
             for window in term.windows or ():
                 scores[window] += term.rarity
-        fitting = (window for window in scores if self.before is None or window * WINDOW < self.before)
-        return nsmallest(CANDIDATES, fitting, key=lambda window: (-scores[window], -window))
+        last = math.inf if self.before is None else self.before / WINDOW
+        rated = zip(scores.values(), scores, strict=True)
+        return [window for _, window in nlargest(CANDIDATES, (one for one in rated if one[1] < last))]
 
     def _runs(self, windows: Iterable[int], terms: Sequence[Term]) -> Iterator[Run]:
         """The turns of the windows and those that a stretch around them may reach, oldest first."""
@@ -169,18 +168,10 @@ class Search:
         reach = len(STRETCH) - 1
         around = (range(window * WINDOW - reach, (window + 1) * WINDOW + reach) for window in windows)
         numbers = sorted({number for part in around for number in part if self.before is None or number < self.before})
+        turns = self.segments.turns(numbers)
         for _, together in groupby(enumerate(numbers), key=lambda item: item[1] - item[0]):
-            turns = ((number, self._turn(number)) for _, number in together)
-            if run := [_weigh(number, turn, places) for number, turn in turns if turn is not None]:
+            if run := [_weigh(number, turns[number], places) for _, number in together if number in turns]:
                 yield run
-
-    def _turn(self, number: int) -> Turn | None:
-        group = self.segments.find(number)
-        if group is None:
-            return None
-        if group not in self._read:
-            self._read[group] = self.segments.read(group.records)
-        return self._read[group].get(number)
 
     # What fits best.
 

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -51,10 +51,11 @@ else:
 log = logging.getLogger("roost.memory")
 
 LEVEL, QUICK_LEVEL = 15, 9
-MUCH = 2 * 1024 * 1024  # bytes unpacked: rewriting more at LEVEL would take seconds, to save a twentieth
+MUCH = 16 * 1024 * 1024  # bytes unpacked: rewriting more at LEVEL would take many seconds, to save a twentieth
 LEAST = 192 * 1024  # bytes unpacked: below that, a dictionary saves less than it takes
 SHARE, LARGEST = 32, 64 * 1024  # a dictionary's size: one part in SHARE of all, at most LARGEST bytes
-SAMPLE, SAMPLES = 2048, 512  # bytes of one sample, and about how many there are
+GROWN = 3  # a rewrite is worth its while when one part of so many is new
+SAMPLE, SAMPLES = 2048, 256  # bytes of one sample, and about how many there are
 
 
 class Segments:
@@ -67,6 +68,7 @@ class Segments:
         self._groups: list[Group] | None = None
         self._dictionary: zstd.ZstdDict | None = None
         self._synced = False
+        self._untrained = 0  # bytes unpacked of which no dictionary could be made
         self._scan = Scan()
         self._load()
         if cipher is not None and self._scan.id and not self._scan.sealed:
@@ -129,12 +131,26 @@ class Segments:
         at = bisect_left(self.groups, first, key=lambda one: one.last)
         return self.groups[at] if at < len(self.groups) else None
 
-    def read(self, records: Iterable[Record]) -> dict[int, Turn]:
-        """The turns of some records by number, oldest first. What cannot be read is left out, and reported."""
+    def read(self, records: Iterable[Record], wanted: Container[int] | None = None) -> dict[int, Turn]:
+        """The turns of some records by number, oldest first, or those that are wanted of them.
+
+        What cannot be read is left out, and reported.
+        """
         turns: dict[int, Turn] = {}
         for record in records:
-            turns |= self._turns(record)
+            turns |= self._turns(record, wanted)
         return dict(sorted(turns.items()))
+
+    def turns(self, numbers: Iterable[int]) -> dict[int, Turn]:
+        """What there is under these numbers, in their order."""
+        found: dict[int, Turn] = {}
+        wanted = set(numbers)
+        end = 0
+        for number in sorted(wanted):
+            if number > end and (group := self.find(number)) is not None:
+                found |= self.read(group.records, wanted)
+                end = group.last
+        return found
 
     def damage(self) -> list[str]:
         """Read everything, and say in words what cannot be read."""
@@ -144,12 +160,12 @@ class Segments:
         found += [(at, _describe(record)) for at, record in self._bad.items()]
         return [f"'{self.path}' is damaged: {what} at byte {at} cannot be read." for at, what in sorted(found)]
 
-    def _turns(self, record: Record) -> dict[int, Turn]:
+    def _turns(self, record: Record, wanted: Container[int] | None = None) -> dict[int, Turn]:
         payload = self._payload(record)
         if payload is None or record.kind == DICTIONARY:
             return {}
         try:
-            return columns.read(payload)
+            return columns.read(payload, wanted)
         except (ValueError, msgspec.MsgspecError):
             self._give_up(record)
             return {}
@@ -269,12 +285,37 @@ class Segments:
     # Rewriting.
 
     def is_loose(self) -> bool:
-        """Whether so much lies in small segments that a rewrite is worth its while."""
-        return not (self._bad or self._scan.gaps) and is_loose(self.groups)
+        """Whether so much lies in small segments, or without a dictionary, that a rewrite is worth its while."""
+        return not (self._bad or self._scan.gaps) and (is_loose(self.groups) or self._has_grown())
+
+    def _has_grown(self) -> bool:
+        """Whether a good part of all came after the last rewrite, whose second dictionary ends what it wrote."""
+        whole = sum(record.raw for record in self.records)
+        if whole < max(LEAST, 2 * self._untrained):
+            return False
+        last = max((record.offset for record in self._scan.records if record.kind == DICTIONARY), default=0)
+        return GROWN * sum(record.raw for record in self.records if record.offset > last) >= whole
 
     def tidy(self) -> None:
         """Write the file anew, with everything in full segments and sealed if there is a cipher."""
         self._replace(set())
+
+    def tidying(self) -> Iterator[None]:
+        """`tidy` in steps of a segment each, between which turns may be appended.
+
+        Whoever rewrites the file otherwise, or closes it, closes this first.
+        """
+        fresh, end = _fresh(self.path), self._scan.end
+        try:
+            for _ in self._fill(fresh, set(), lambda: self._fresh_records(end)):
+                yield
+            self._disk.replace(fresh, self.path)
+        finally:
+            self._disk.remove(fresh)
+        self._replaced()
+
+    def _fresh_records(self, end: int) -> list[Record]:
+        return [record for record in self.records if record.offset >= end]
 
     def rewrite(self, keep: Callable[[Turn], bool], before: Callable[[], None]) -> int:
         """Write the file anew without the turns that `keep` refuses, and return how many those were.
@@ -295,31 +336,42 @@ class Segments:
 
     def _replace(self, dropped: set[int], before: Callable[[], None] = lambda: None, kept: bool = True) -> None:
         if kept:
-            fresh = self._write_fresh(dropped)
+            fresh = _fresh(self.path)
+            for _ in self._fill(fresh, dropped):
+                pass
             before()
             self._disk.replace(fresh, self.path)
         else:
             before()
             self._disk.remove(self.path)
+        self._replaced()
+
+    def _replaced(self) -> None:
         self._disk.sync_folder(self.path.parent)
         self._synced = True
         self._load()
 
-    def _write_fresh(self, dropped: set[int]) -> Path:
-        fresh, id = _fresh(self.path), os.urandom(ID)
+    def _fill(self, fresh: Path, dropped: set[int], later: Callable[[], list[Record]] = list[Record]) -> Iterator[None]:
+        """Write everything but what is dropped to another file, in steps; last what came `later`, in one."""
+        id = os.urandom(ID)
         self._disk.remove(fresh)
         raw = sum(record.raw for record in self.records)
+        groups = list(self.groups)
         dictionary = self._train(dropped, raw)
+        self._untrained = 0 if dictionary else raw
         level = LEVEL if raw < MUCH else QUICK_LEVEL
+        yield
         with self._disk.append(fresh) as file:
             self._disk.write(file, header(self._cipher is not None, id))
             copy = self._pack_dictionary(dictionary, id)
             self._disk.write(file, copy)
-            for part in split(self._kept(self.groups, dropped)):
+            for part in split(self._kept(groups, dropped)):
+                self._disk.write(file, self._pack(part, id, dictionary, level)[1])
+                yield
+            for part in split(self.read(later())):
                 self._disk.write(file, self._pack(part, id, dictionary, level)[1])
             self._disk.write(file, copy)
             self._disk.sync(file)
-        return fresh
 
     def _kept(self, groups: Iterable[Group], dropped: set[int]) -> Iterator[tuple[int, Turn]]:
         for one in groups:

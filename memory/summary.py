@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from roost.contracts import Action, Brain, Count, Prompt, Turn
+from roost.contracts import Action, Brain, Call, Count, Piece, Prompt, Turn
 from roost.memory.check import INSTRUCTION, circular, faults, missing
 from roost.memory.counting import cut
 from roost.memory.extract import ASSISTANT, compose, extract, lighter, name, read, spoken
@@ -156,7 +156,7 @@ async def _fold(summary: str, turns: Sequence[Turn], answer: int, brain: Brain, 
 async def _listen(brain: Brain, prompt: Prompt) -> str:
     """The brain's whole answer. Raises Unfit as soon as nothing good can come of it."""
     limit = asyncio.timeout(brain.config.timeout)
-    pieces: AsyncIterator[str] | None = None
+    pieces: AsyncIterator[Piece] | None = None
     try:
         async with limit:
             pieces = brain.think(prompt)
@@ -170,10 +170,10 @@ async def _listen(brain: Brain, prompt: Prompt) -> str:
             await close()
 
 
-async def _gathered(pieces: AsyncIterator[str], tokens: int) -> str:
+async def _gathered(pieces: AsyncIterator[Piece], tokens: int) -> str:
     text, checked, number = "", 0, 0
     async for piece in pieces:
-        text += piece
+        text += "" if isinstance(piece, Call) else piece
         number += 1
         if len(text) > WIDEST * tokens or number > IDLE + WIDEST * tokens:
             raise Unfit("the brain did not come to an end")

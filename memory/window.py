@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +50,9 @@ PINNED = 4  # pinned turns may take a quarter of it
 SUMMARY = 8  # the summary's share of the context is at most an eighth
 ANEW = 400  # archived turns that a new summary is made of
 HITS = 3  # stretches of the archive that a prompt gets at most
-FULL = 0.8  # the share of the window's room that makes a compaction due before the window has to slide
+# The share of the window's room that makes a compaction due; or earlier, when the next exchange would not fit: a window
+# that slides first moves the prompt's beginning twice.
+FULL = 0.9
 
 
 class Window(Memory):
@@ -74,6 +76,7 @@ class Window(Memory):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="roost-memory")
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._compacting: set[str] = set()
+        self._limits: dict[str, int] = {}  # the most tokens that the windows of places may have, as far as known
         self._closed = False
 
     async def open(self) -> None:
@@ -108,7 +111,7 @@ class Window(Memory):
             room = budget - await self._weigh_summary(place, view, count) - sum(map(cost, pins))
             found = await self._found(place, room // FOUND, count, query) if view.archived else ()
             room -= room // FOUND if view.archived else 0
-            limit = int(room * self.config.high)
+            self._limits[str(place)] = limit = int(room * self.config.high)
             if limit < SMALLEST or not view.turns:
                 return Recollection(view.summary, (), found, pins)
             turns = await self._window(place, view, limit, max(SMALLEST, int(room * self.config.low)), count)
@@ -160,7 +163,8 @@ class Window(Memory):
         mark = (numbers[0], cap) if start else None
         if counted or mark or cuts != view.cuts:
             await self._run(self._files.keep, place, counted, mark, cuts)
-        if start or view.unfolded or weight > (self.config.compact_tokens or FULL * limit):
+        full = self.config.compact_tokens or min(FULL * limit, limit - sum(map(cost, list(turns.values())[-2:])))
+        if start or view.unfolded or weight > full:
             await self._run(self._files.schedule.now, place, time.time(), "tokens")
         recent = tuple(cuts.get(number, turns[number]) for number in numbers)
         return recent if recent[0].role == "user" else (STAND_IN, *recent)
@@ -168,6 +172,11 @@ class Window(Memory):
     async def search(self, place: Place, words: str, limit: int = 5) -> Sequence[Hit]:
         async with self._lock(place):
             return await self._run(self._files.search, place, words, limit, everything=True)
+
+    def weigh(self, question: str, texts: Sequence[str]) -> Sequence[float]:
+        from roost.memory.weighing import weigh
+
+        return weigh(question, texts)
 
     async def pin(self, place: Place, id: str, pinned: bool = True, role: Role = "user") -> bool:
         async with self._lock(place):
@@ -180,20 +189,35 @@ class Window(Memory):
             return None
         self._compacting.add(str(place))
         try:
-            return await self._compact(place, brain, trigger)
+            steps = [one async for one in self._compact(place, brain, trigger)]
+            while await self._run(self._files.tend, place):
+                pass
         finally:
             self._compacting.discard(str(place))
+        return _joined(steps)
 
-    async def _compact(self, place: Place, brain: Brain | None, trigger: Trigger) -> Compaction | None:
-        """Archive, then summarise, then swap. Whatever fails, the window stays as it was."""
+    async def _compact(self, place: Place, brain: Brain | None, trigger: Trigger) -> AsyncIterator[Compaction]:
+        """Fold what there is, in steps, each of which stands if the next one fails or is broken off."""
+        more = True
+        while more:
+            report, more = await self._step(place, brain, trigger)
+            if report is not None:
+                yield report
+
+    async def _step(self, place: Place, brain: Brain | None, trigger: Trigger) -> tuple[Compaction | None, bool]:
+        """Archive, then summarise, then swap; what became of it, and whether there is more to fold.
+
+        Whatever fails, the window stays as it was.
+        """
         begun = time.monotonic()
+        more = False
         report = Compaction(str(place), time.time(), trigger, self.config.compact_action)
         try:
             async with self._lock(place):
-                fold = await self._run(self._files.archive, place)
+                fold = await self._run(self._files.archive, place, self._room_kept(place))
             if fold is None:
                 await self._run(self._files.schedule.done, place)
-                return None
+                return None, False
             summary = await self._summarise(fold, brain)
             after = await (brain.count if brain else estimate)(summary.text)
             report = replace(report, action=summary.action, turns=len(fold.turns), note=summary.note)
@@ -201,12 +225,17 @@ class Window(Memory):
             async with self._lock(place):
                 if not await self._run(self._files.swap, place, fold, summary.text, after if brain else 0):
                     report = replace(report, done=False, note="What was to be folded was edited meanwhile.")
+            more = fold.more and report.done
         except Exception as error:
             log.error("The conversation in %s could not be compacted: %s", place, error)
             report = replace(report, done=False, note=f"{type(error).__name__}: {error}")
         report = replace(report, seconds=time.monotonic() - begun)
-        await self._run(self._files.report, place, report)
-        return report
+        await self._run(self._files.report, place, report, more)
+        return report, more
+
+    def _room_kept(self, place: Place) -> int:
+        """Tokens that a compaction leaves in a window, 0 while nobody knows what it may hold."""
+        return int(self._limits.get(str(place), 0) * self.config.low / self.config.high)
 
     async def _summarise(self, fold: Fold, brain: Brain | None) -> Summary:
         # Imported when it is needed: a start has no use for it, and it takes a twentieth of a second.
@@ -229,8 +258,9 @@ class Window(Memory):
 
     # Facts
 
-    async def note(self, owner: str, text: str) -> Fact:
-        return await self._run(self._files.facts.note, owner, text)
+    async def note(self, owner: str, text: str, at: float = 0.0) -> Fact:
+        """Note a fact, as of `at` in seconds since the epoch, or of now."""
+        return await self._run(self._files.facts.note, owner, text, at)
 
     async def facts(self, owner: str) -> Sequence[Fact]:
         return await self._run(self._files.facts.all, owner)
@@ -242,6 +272,7 @@ class Window(Memory):
 
     async def forget(self, place: Place) -> int:
         async with self._lock(place):
+            self._limits.pop(str(place), None)
             return await self._run(self._files.erase, place)
 
     async def forget_person(self, person: str) -> int:
@@ -290,8 +321,9 @@ class Window(Memory):
         return await self._run(self._files.facts.owners)
 
     async def damage(self) -> list[str]:
-        """What cannot be read of the archives, in words."""
-        found = [told for place in await self.places() for told in await self._run(self._files.damage, place)]
+        """What cannot be read of windows, facts and archives, in words."""
+        found = await self._run(self._files.stores)
+        found += [told for place in await self.places() for told in await self._run(self._files.damage, place)]
         return found + [f"'{name}' was set aside as damaged." for name in await self._run(self._files.copies)]
 
     async def shrink(self) -> None:
@@ -316,3 +348,12 @@ class Window(Memory):
                 f"The memory in '{self.home}' could not be read or written: {error}. "
                 "See that the folder is there, belongs to you and has room."
             ) from error
+
+
+def _joined(steps: Sequence[Compaction]) -> Compaction | None:
+    """What became of all steps, the failed one left out if others were done."""
+    steps = [one for one in steps if one.done] or steps
+    if not steps:
+        return None
+    turns, tokens = sum(one.turns for one in steps), sum(one.tokens_before for one in steps)
+    return replace(steps[-1], turns=turns, tokens_before=tokens, seconds=sum(one.seconds for one in steps))
