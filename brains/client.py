@@ -7,36 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import json
 import random
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 from yarl import URL
 
+from roost.brains.answer import DONE, LAST, Answer, Body, Broken, Usage, parse, reason
 from roost.brains.sse import Events
+from roost.contracts import Piece
 from roost.errors import BrainError
 
-Body = dict[str, Any]
 CONNECT = 10.0
 ATTEMPTS = 4
 LINGER = 2.0
-LAST, DONE = "last", "done"
 ERROR_BYTES = 16 * 1024
 BUSY = {408, 425, 429, 500, 502, 503, 504, 529}
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What an answer cost, in tokens. `cached` ones of the prompt did not have to be read again."""
-
-    prompt: int = 0
-    cached: int = 0
-    answer: int = 0
 
 
 class Refusal(BrainError):
@@ -77,7 +66,7 @@ class Client:
         if session:
             await session.close()
 
-    async def stream(self, body: Body) -> AsyncGenerator[str, None]:
+    async def stream(self, body: Body) -> AsyncGenerator[Piece, None]:
         """Pieces of the answer. Before the first one, what may help is tried again. Raises BrainError."""
         deadline = time.monotonic() + self.total
         attempts = 1 if self.local else ATTEMPTS
@@ -97,9 +86,16 @@ class Client:
 
     async def post(self, url: str, body: Body) -> Any:
         """The JSON answer to a small request. Raises BrainError."""
+        return await self._small("POST", url, body)
+
+    async def get(self, url: str) -> Any:
+        """The JSON at an address. Raises BrainError."""
+        return await self._small("GET", url)
+
+    async def _small(self, method: str, url: str, body: Body | None = None) -> Any:
         try:
-            async with asyncio.timeout(self.idle), self._open().post(url, json=body) as response:
-                await self._check(response, body)
+            async with asyncio.timeout(self.idle), self._open().request(method, url, json=body) as response:
+                await self._check(response, body or {})
                 return await response.json(content_type=None)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._broken(error) from error
@@ -109,7 +105,7 @@ class Client:
             return refusal.wait
         return float(self.pause * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))
 
-    async def _once(self, body: Body, deadline: float) -> AsyncGenerator[str, None]:
+    async def _once(self, body: Body, deadline: float) -> AsyncGenerator[Piece, None]:
         response = None
         begun = False
         try:
@@ -117,9 +113,6 @@ class Client:
                 deadline, self.total, self._open().post(f"{self.base_url}/chat/completions", json=body)
             )
             await self._check(response, body)
-            if response.content_type == "application/json":  # a server that cannot stream
-                yield self._whole(await self._within(deadline, self.total, response.read()))
-                return
             async with aclosing(self._pieces(response, deadline)) as pieces:
                 async for piece in pieces:
                     begun = True
@@ -130,65 +123,43 @@ class Client:
             if response is not None:
                 response.close()
 
-    async def _pieces(self, response: aiohttp.ClientResponse, deadline: float) -> AsyncGenerator[str, None]:
+    async def _pieces(self, response: aiohttp.ClientResponse, deadline: float) -> AsyncGenerator[Piece, None]:
+        answer = Answer()
+        whole = response.content_type == "application/json"  # from a server that cannot stream
+        try:
+            if whole:
+                for piece in answer.whole(await self._within(deadline, self.total, response.read())):
+                    yield piece
+                return
+            async with aclosing(self._streamed(response, deadline, answer)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except Broken as error:
+            how = "refused" if whole else "broke off"
+            raise Refusal(f"{self._who()} {how}: {error}", again=not whole) from error
+        finally:
+            self.usage = answer.usage
+
+    async def _streamed(
+        self, response: aiohttp.ClientResponse, deadline: float, answer: Answer
+    ) -> AsyncGenerator[Piece, None]:
         """Read on until the server says that it is done. After the last piece an end of any kind will do."""
-        events, limit, state = Events(), self.total, ""
-        while state != DONE:
+        events, limit = Events(), self.total
+        while answer.done != DONE:
             try:
                 chunk = await self._within(deadline, limit, response.content.readany())
             except (aiohttp.ClientError, OSError):
-                if state == LAST:
+                if answer.done == LAST:
                     return
                 raise
             for data in events.feed(chunk) if chunk else events.end():
-                text, news = self._read(data)
-                state = news or state
-                if text:
-                    yield text
-            if not chunk and not state:
+                for piece in answer.read(data):
+                    yield piece
+            if not chunk and not answer.done:
                 raise aiohttp.ClientPayloadError("it ended before the answer did")
             if not chunk:
                 return
-            limit = LINGER if state == LAST else self.idle
-
-    def _read(self, data: str) -> tuple[str, str]:
-        """The text in one event, and whether it was the last one. What is not JSON is passed over."""
-        if data.strip() == "[DONE]":
-            return "", DONE
-        try:
-            event = json.loads(data)
-        except ValueError:
-            return "", ""
-        if not isinstance(event, dict):
-            return "", ""
-        if event.get("error"):
-            raise Refusal(f"{self._who()} broke off: {reason(event)}", again=True)
-        self._note(event)
-        choice = first(event.get("choices"))
-        delta = choice.get("delta")
-        text = delta.get("content") if isinstance(delta, dict) else None
-        return (text if isinstance(text, str) else ""), LAST if choice.get("finish_reason") else ""
-
-    def _whole(self, raw: bytes) -> str:
-        answer = json.loads(raw)
-        if not isinstance(answer, dict):
-            raise ValueError("it answered with JSON that is no chat completion")
-        if answer.get("error"):
-            raise Refusal(f"{self._who()} refused: {reason(answer)}")
-        self._note(answer)
-        message = first(answer.get("choices")).get("message")
-        return str(message.get("content") or "") if isinstance(message, dict) else ""
-
-    def _note(self, event: Body) -> None:
-        """Keep the counts: llama.cpp gives `timings`, others `usage`, either only with the last event."""
-        timings, usage = event.get("timings"), event.get("usage")
-        if isinstance(timings, dict):
-            read, cached = timings.get("prompt_n", 0), timings.get("cache_n", 0)
-            self.usage = Usage(read + cached, cached, timings.get("predicted_n", 0))
-        elif isinstance(usage, dict):
-            details = usage.get("prompt_tokens_details") or {}
-            cached = details.get("cached_tokens") or 0
-            self.usage = Usage(usage.get("prompt_tokens", 0), cached, usage.get("completion_tokens", 0))
+            limit = LINGER if answer.done == LAST else self.idle
 
     async def _within(self, deadline: float, limit: float, work: Any) -> Any:
         async with asyncio.timeout(max(0.0, min(limit, deadline - time.monotonic()))):
@@ -205,6 +176,8 @@ class Client:
         return self._session
 
     async def _check(self, response: aiohttp.ClientResponse, body: Body) -> None:
+        if response.status == 200 and response.content_type == "text/html":
+            raise Refusal(f"{self._who()} answered with a web page. Check `base_url` in [brain].")
         if response.status == 200:
             return
         raw = await response.content.read(ERROR_BYTES)
@@ -245,7 +218,7 @@ class Client:
             return Refusal(f"{self._who()} cannot be reached: {error.os_error}. Is it running?", again=True)
         if begun:
             return Refusal(f"The connection to {self._who(middle=True)} broke in the middle of an answer.")
-        return Refusal(f"The connection to {self._who(middle=True)} broke: {error}.", again=True)
+        return Refusal(f"The connection to {self._who(middle=True)} broke: {str(error).rstrip('.')}.", again=True)
 
     def _who(self, middle: bool = False) -> str:
         return f"{'the' if middle else 'The'} model server '{visible(self.base_url)}'"
@@ -259,32 +232,6 @@ def is_late(error: Exception) -> bool:
 def visible(url: str) -> str:
     """An address without the password that may be in it."""
     return str(URL(url).with_user(None))
-
-
-def first(choices: Any) -> Body:
-    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-
-
-def parse(raw: bytes) -> Body:
-    """The error object of an answer: OpenAI's form, or the flatter ones of others."""
-    try:
-        answer = json.loads(raw)
-    except ValueError:
-        return {}
-    error = answer.get("error", answer) if isinstance(answer, dict) else {}
-    return error if isinstance(error, dict) else {"message": str(error)}
-
-
-def reason(answer: Body | bytes) -> str:
-    """What the server gives as its reason, as a sentence of at most 300 characters."""
-    if isinstance(answer, bytes):
-        text = answer.decode(errors="replace").strip()
-        text = "" if text.startswith("<") else text
-    else:
-        error = answer.get("error")
-        text = str((error.get("message") if isinstance(error, dict) else error) or "")
-    text = " ".join(text.split())[:300] or "it gave no reason"
-    return text if text.endswith((".", "!", "?")) else text + "."
 
 
 def retry_after(value: str | None) -> float | None:

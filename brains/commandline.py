@@ -40,13 +40,35 @@ def list_models() -> None:
 @click.argument("name", default="")
 def pull(name: str) -> None:
     """Fetch a model: a known name, an https address, or hf:owner/repository:file."""
+    path = _fetch(name)
+    click.echo(f"{path}\nTo think with it: roost model use {name or _store().describe(name).name}")
+
+
+@model.command()
+@click.argument("name")
+@click.option("--config", default="bot.toml", type=click.Path(path_type=Path), help="The configuration to change.")
+def use(name: str, config: Path) -> None:
+    """Fetch a model if it is not here, and write it into bot.toml. A bot that runs changes over by itself."""
+    from roost.edit import put
+
+    if not config.is_file():
+        raise ConfigError(f"There is no '{config}'. Name another file with --config FILE.")
+    _fetch(name)
+    put(config, "brain", {"use": "llamacpp", "model": name})
+    click.echo(f'[brain] model = "{name}" is in {config}.')
+
+
+def _fetch(name: str) -> Path:
+    """The model's file, fetched if need be, with what is to be known before it is."""
     from roost.brains.store import unheard
     from roost.progress import Bar, watched
 
     store = _store()
-    progress = Bar(f"Fetching {store.describe(name).name}") if watched() else unheard
-    path = asyncio.run(store.ensure(name, progress))
-    click.echo(f'{path}\nTo think with it: model = "{name or store.describe(name).name}" in [brain].')
+    one = store.describe(name)
+    if store.find(name) is None and one.licence:
+        click.echo(f"{one.title or one.name}, {one.size / 1e6:,.0f} MB, licence: {one.licence}")
+    progress = Bar(f"Fetching {one.name}") if watched() else unheard
+    return asyncio.run(store.ensure(name, progress))
 
 
 @model.command()
@@ -87,14 +109,20 @@ def remove(name: str) -> None:
 
 
 MEMORY = click.option("--memory", default="", help="Plan for so much memory, such as 16G, instead of what is here.")
-CONTEXT = click.option("--context", default=4096, show_default=True, help="Tokens a prompt and its answer may have.")
+CONTEXT = click.option(
+    "--context",
+    type=click.IntRange(1),
+    default=4096,
+    show_default=True,
+    help="Tokens a prompt and its answer may have.",
+)
 
 
 @model.command()
 @click.argument("name", metavar="[MODEL]", default="")
 @MEMORY
 @CONTEXT
-@click.option("--slots", default=2, show_default=True, help="Answers made at the same time.")
+@click.option("--slots", type=click.IntRange(1), default=2, show_default=True, help="Answers made at the same time.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
 @click.option("--precision", type=click.Choice(["auto", "int4", "int8", "fp16"]), default="auto", show_default=True)
 @click.option("--params", default="", help="Plan for a usual model of so many parameters, such as 7B.")
@@ -122,6 +150,8 @@ def plan(
     made = make(shape, machine, build, wish)
     for line in (*report(machine, build, made), "", verdict(made)):
         click.echo(line)
+    if made.context < context:
+        click.echo(f"Its context is what the model was made for, not the {context:,} that were asked for.")
     if measure:
         click.echo(_measured(file, made))
     if not made.fits:
@@ -149,7 +179,7 @@ def suggest(memory: str, context: int) -> None:
         click.echo(f"{mark} {one.model.name:<20} {sizes}  {one.model.licence}. {one.model.reason}")
     if chosen is None:
         raise ModelError('None of them fits here. Let a server think instead: [brain] use = "openai".')
-    click.echo(f'\n- does not fit; > is the one to take: model = "{chosen.model.name}" in [brain].')
+    click.echo(f"\n- does not fit; > is the one to take: roost model use {chosen.model.name}")
 
 
 def _machine(memory: str) -> tuple[Machine, Build]:
@@ -176,13 +206,24 @@ def _shape(name: str, params: str, precision: str) -> tuple[Path | None, Shape]:
     store = _store()
     name = suitable(name, precision)
     if file := store.find(name):
-        return file, read_shape(file)
+        return file, _known(file, read_shape(file))
     one = store.describe(name)
     if shape := one.outline():
         return None, shape
+    if not name.startswith(("https://", "http://", "hf:", "pypi:")):
+        raise ModelError(f"There is no model file '{name}'. Correct the path.")
     raise ModelError(
         f"Nothing is known of '{name}' yet: fetch it with `roost model pull {name}`, or plan for a usual model of its "
         "size with --params 7B --precision int4."
+    )
+
+
+def _known(file: Path, shape: Shape) -> Shape:
+    if shape.layers:
+        return shape
+    raise ModelError(
+        f"'{file}' does not tell how many layers it has, so nothing can be reckoned. Its architecture "
+        f"'{shape.architecture}' is none that is known. Use another file of this model."
     )
 
 

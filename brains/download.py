@@ -9,6 +9,8 @@ import os
 import shutil
 import zipfile
 import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +18,7 @@ import aiohttp
 
 from roost.brains.sources import Origin
 from roost.contracts import Progress
+from roost.egress import noted
 from roost.errors import ModelError
 
 CHUNK = 1 << 20
@@ -23,11 +26,13 @@ TRIES = 4
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=60)
 
 
-def open_session() -> aiohttp.ClientSession:
+@asynccontextmanager
+async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
     """A session that uses the proxies of the environment, as pip would."""
-    return aiohttp.ClientSession(
-        trust_env=True, timeout=TIMEOUT, headers={"Accept-Encoding": "identity", "User-Agent": "roost"}
-    )
+    headers = {"Accept-Encoding": "identity", "User-Agent": "roost"}
+    with noted("model download"):
+        async with aiohttp.ClientSession(trust_env=True, timeout=TIMEOUT, headers=headers) as session:
+            yield session
 
 
 async def fetch(session: aiohttp.ClientSession, origin: Origin, part: Path, progress: Progress) -> None:

@@ -17,6 +17,5 @@ class Echo(Brain):
     Config = EngineConfig
 
     async def think(self, prompt: Prompt) -> AsyncIterator[str]:
-        said = next((turn.text for turn in reversed(prompt.turns) if turn.role == "user"), "")
-        for word in WORD.findall(said)[: prompt.max_tokens]:
+        for word in WORD.findall(prompt.question)[: prompt.max_tokens]:
             yield word

@@ -1,33 +1,42 @@
-"""What a model writes for itself and nobody should read: control tokens and thoughts."""
+"""What a model writes and nobody should read: control tokens, thoughts, loops."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
-OPEN, CLOSE = "<think>", "</think>"
+from roost.brains.repetition import Repetition
+from roost.contracts import Call, Piece
+
+# What stands between these is the model's own: thoughts, and calls that no engine recognised as such.
+BLOCKS = {f"<{name}>": f"</{name}>" for name in ("think", "tool_call")}
 # Control tokens of the chat templates of ChatML, Llama 2 and 3, Mistral, Gemma, Phi and DeepSeek.
 LITERALS = (
     *("<s>", "</s>", "<unk>", "<pad>", "<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"),
     *("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"),
-    CLOSE,
+    # What a small model writes around its answer once it has seen results of tools.
+    *("<tool_response>", "</tool_response>"),
+    *BLOCKS.values(),
 )
 # No spaces inside: `f <| x |> g` is a program, not a token.
 PIPED = r"<[|｜][\w▁]{1,40}[|｜]>"
-TOKEN = re.compile("|".join([re.escape(OPEN), *map(re.escape, LITERALS), PIPED]))
+TOKEN = re.compile("|".join([*map(re.escape, (*BLOCKS, *LITERALS)), PIPED]))
 BEGUN = re.compile(r"<[|｜][\w▁]{0,40}[|｜]?\Z")
 LONGEST = 44
+LOOP = " …"
 
 
 class Hygiene:
     """Filters a text that arrives in pieces. However it is cut, the same text comes out.
 
-    Leading white space is dropped too: it is what remains between thoughts and the answer. Thoughts that never
-    end are never shown.
+    Leading white space is dropped too: it is what remains between thoughts and the answer. A block that never ends
+    is never shown.
     """
 
     def __init__(self) -> None:
         self._held = ""
-        self._thinking = False
+        self._until = ""  # what ends the block that is open
         self._begun = False
 
     def feed(self, piece: str) -> str:
@@ -42,19 +51,19 @@ class Hygiene:
     def _pass(self, final: bool) -> str:
         shown = []
         while self._held:
-            text, more = self._think(final) if self._thinking else self._speak(final)
+            text, more = self._pass_over(final) if self._until else self._speak(final)
             shown.append(text)
             if not more:
                 break
         return "".join(shown)
 
-    def _think(self, final: bool) -> tuple[str, bool]:
-        """Drop thoughts up to their end. The second value tells whether to go on."""
-        _, found, rest = self._held.partition(CLOSE)
+    def _pass_over(self, final: bool) -> tuple[str, bool]:
+        """Drop a block up to its end. The second value tells whether to go on."""
+        _, found, rest = self._held.partition(self._until)
         if found:
-            self._held, self._thinking = rest, False
+            self._held, self._until = rest, ""
         else:
-            self._held = "" if final else self._held[-len(CLOSE) + 1 :]
+            self._held = "" if final else self._held[-len(self._until) + 1 :]
         return "", bool(found)
 
     def _speak(self, final: bool) -> tuple[str, bool]:
@@ -62,7 +71,7 @@ class Hygiene:
         token = TOKEN.search(self._held)
         if token:
             text, self._held = self._held[: token.start()], self._held[token.end() :]
-            self._thinking = token.group() == OPEN
+            self._until = BLOCKS.get(token.group(), "")
             return text, True
         cut = len(self._held) if final else safe(self._held)
         text, self._held = self._held[:cut], self._held[cut:]
@@ -85,10 +94,29 @@ def safe(text: str) -> int:
 
 def may_begin(tail: str) -> bool:
     """Whether more text could make `tail` a control token."""
-    return bool(BEGUN.match(tail)) or any(token.startswith(tail) for token in (OPEN, *LITERALS))
+    return bool(BEGUN.match(tail)) or any(token.startswith(tail) for token in (*BLOCKS, *LITERALS))
 
 
 def clean(text: str) -> str:
     """A whole text without control tokens and thoughts."""
     filter_ = Hygiene()
     return filter_.feed(text) + filter_.end()
+
+
+async def cleaned(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
+    """An answer as a person may read it, ended when it runs in circles; calls pass."""
+    filter_, repetition = Hygiene(), Repetition()
+    async with aclosing(pieces):
+        async for piece in pieces:
+            if isinstance(piece, Call):
+                if text := filter_.end():
+                    yield text
+                yield piece
+                continue
+            if text := filter_.feed(piece):
+                yield text
+            if repetition.feed(piece):
+                yield LOOP
+                return
+    if text := filter_.end():
+        yield text

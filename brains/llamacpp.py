@@ -9,35 +9,36 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
+from typing import Any
 
+from roost.brains import spelled
+from roost.brains.answer import Usage
 from roost.brains.choice import refusal, suitable
-from roost.brains.client import Client, Usage
+from roost.brains.client import Client
 from roost.brains.counts import Counts
 from roost.brains.engine import KEY, slot_context
 from roost.brains.gguf import verify_gguf
-from roost.brains.hygiene import Hygiene
+from roost.brains.hygiene import cleaned
 from roost.brains.machine import Build, read_machine
 from roost.brains.openai import encodable, request
 from roost.brains.plan import Wish
-from roost.brains.process import EngineProcess
-from roost.brains.settings import EngineConfig
+from roost.brains.process import EngineProcess, Restarts
+from roost.brains.settings import SOURCES, EngineConfig
 from roost.brains.store import ModelStore
-from roost.contracts import Brain, Prompt
+from roost.contracts import Brain, Piece, Prompt
 from roost.errors import BrainError, ModelError
 from roost.gauges import MIB
 
 log = logging.getLogger("roost.brain")
-# An engine that lived this long, in seconds, was not broken from the start.
-HEALTHY = 60.0
 # Seconds without an answer after which an engine may end when memory is short.
 UNUSED = 600.0
-LONGEST_PAUSE = 60.0
 
 
 class LlamaCpp(Brain):
     """Runs the model `model` on this machine; fetches it at the first `load`, and restarts an engine that died."""
 
     Config = EngineConfig
+    hosts = SOURCES
     config: EngineConfig
 
     def __init__(self, config: EngineConfig, home: Path) -> None:
@@ -49,16 +50,20 @@ class LlamaCpp(Brain):
         self._turns = asyncio.Semaphore(max(1, config.slots))
         self._counts = Counts()
         self._context = config.context
-        self._started = 0.0
-        self._failures = 0
+        self._restarts = Restarts()
         self._answering = 0
         self._used = time.monotonic()
         self._seen: set[str] = set()
+        self._knows_tools = self._sees = False
 
     @property
     def context(self) -> int:
         """As configured, or as much as the model was made for if that is less."""
         return self._context
+
+    @property
+    def sees(self) -> bool:
+        return self._sees
 
     @property
     def usage(self) -> Usage:
@@ -93,22 +98,23 @@ class LlamaCpp(Brain):
             return
         if len(self._seen) <= max(1, self.config.slots) and time.monotonic() - self._used < UNUSED:
             return
-        self._started = 0.0  # it did not die young
+        self._restarts.excuse()
         log.info("The engine was ended to give memory back; the next answer starts it again.")
         await self._stop()
 
-    async def think(self, prompt: Prompt) -> AsyncIterator[str]:
-        hygiene = Hygiene()
+    async def think(self, prompt: Prompt) -> AsyncIterator[Piece]:
         with self._busy():
             async with self._turns:
                 await self.load()
                 self._seen.add(prompt.conversation)
-                async with aclosing(self._pieces(prompt)) as pieces:
+                async with aclosing(cleaned(self._answer(prompt))) as pieces:
                     async for piece in pieces:
-                        if text := hygiene.feed(piece):
-                            yield text
-                if text := hygiene.end():
-                    yield text
+                        yield piece
+
+    def _answer(self, prompt: Prompt) -> AsyncGenerator[Piece, None]:
+        if prompt.tools and not self._knows_tools:
+            return spelled.think(prompt, self._pieces)
+        return self._pieces(prompt)
 
     @contextmanager
     def _busy(self) -> Iterator[None]:
@@ -119,11 +125,13 @@ class LlamaCpp(Brain):
             self._answering -= 1
             self._used = time.monotonic()
 
-    async def _pieces(self, prompt: Prompt) -> AsyncGenerator[str, None]:
+    async def _pieces(self, prompt: Prompt, schema: dict[str, Any] | None = None) -> AsyncGenerator[Piece, None]:
         client, engine = self._client, self.engine
         assert client is not None and engine is not None
         # Without progress to report, the engine would find out that nobody listens only after the whole prompt.
         body = {**request(prompt, self.config), "cache_prompt": True, "return_progress": True}
+        if schema is not None:
+            body["response_format"] = {"type": "json_schema", "json_schema": {"name": "call", "schema": schema}}
         try:
             async with aclosing(client.stream(body)) as answer:
                 async for piece in answer:
@@ -156,15 +164,25 @@ class LlamaCpp(Brain):
         path = await self.store.ensure(name, progress, self.config.precision)
         header = await asyncio.to_thread(verify_gguf, path)
         self._context = slot_context(self.config.context, header)
-        await self._pause()
+        await self._restarts.pause()
         key = secrets.token_urlsafe(32)
         engine = EngineProcess(self._arguments(path), {KEY: key})
-        self._started = time.monotonic()
         await engine.start()
         self.engine = engine
         address = f"{engine.address}/v1"
         self._client = Client(address, key, total=self.config.timeout, idle=self.config.timeout, local=True)
+        await self._ask_abilities(self._client, engine.address)
         log.info("The model '%s' is ready.", path.stem)
+
+    async def _ask_abilities(self, client: Client, address: str) -> None:
+        """Whether the chat template has a place for tools, without which the engine drops them unsaid; and pictures."""
+        try:
+            properties = await client.get(f"{address}/props")
+        except BrainError:
+            properties = {}
+        able = properties.get("chat_template_caps", {})
+        self._knows_tools = bool(able.get("supports_tools") and able.get("supports_tool_calls"))
+        self._sees = bool(properties.get("modalities", {}).get("vision"))
 
     def _check_size(self, name: str) -> None:
         """Refuse a model whose numbers are known, and too large for this machine, before fetching it.
@@ -187,18 +205,9 @@ class LlamaCpp(Brain):
         if engine:
             await engine.stop()
 
-    async def _pause(self) -> None:
-        """Wait, longer each time, before starting an engine again that keeps dying young."""
-        if self._started and time.monotonic() - self._started < HEALTHY:
-            self._failures += 1
-        else:
-            self._failures = 0
-        if self._failures > 1:
-            await asyncio.sleep(min(2.0 ** (self._failures - 2), LONGEST_PAUSE))
-
     def _arguments(self, path: Path) -> list[str]:
         config = self.config
-        options = {
+        options: dict[str, object] = {
             "model-path": path,
             "port": 0,
             "device": config.device,
@@ -207,6 +216,8 @@ class LlamaCpp(Brain):
             "threads": config.threads,
             "cache-ram": config.cache_ram,
         }
+        if config.projector:
+            options["projector"] = Path(config.projector).expanduser()
         return [*(part for name, value in options.items() for part in (f"--{name}", str(value))), "--watch-stdin"]
 
 

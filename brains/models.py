@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from roost.brains.ollama import blob
 from roost.brains.shape import Shape, Sketch, sketched
 from roost.errors import ModelError
 
@@ -130,6 +131,9 @@ def named(name: str, models: Mapping[str, Model]) -> Model:
         return files[0]
     if name.startswith(("http://", "https://", "hf:", "pypi:")):
         return Model(name, file_of(name), name)
+    if name.startswith("ollama:"):
+        path = blob(name.removeprefix("ollama:"))
+        return Model(name, path.name, str(path))
     if looks_like_file(name):
         return Model(name, Path(name).name, str(Path(name).expanduser()))
     all_names = [*models, *(one.name.removesuffix(f"-{one.precision}") for one in recommended().values())]
@@ -137,7 +141,7 @@ def named(name: str, models: Mapping[str, Model]) -> Model:
     hint = f" Did you mean '{close[0]}'?" if close else ""
     raise ModelError(
         f"There is no model '{name}'.{hint} Known are {', '.join(dict.fromkeys(all_names))}; or give the path "
-        "of a .gguf file, an https address of one, or hf:owner/repository:file."
+        "of a .gguf file, an https address of one, hf:owner/repository:file, or ollama:name:tag."
     )
 
 

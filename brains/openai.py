@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from yarl import URL
 
-from roost.brains.client import Body, Client, Refusal, Usage
+from roost.addresses import is_elsewhere
+from roost.brains.answer import Body, Usage
+from roost.brains.client import Client, Refusal
 from roost.brains.counts import Counts
-from roost.brains.hygiene import Hygiene
+from roost.brains.hygiene import cleaned
 from roost.brains.settings import EngineConfig
-from roost.contracts import Brain, Prompt
+from roost.contracts import Brain, Call, Picture, Piece, Prompt, Tool, Turn
 from roost.errors import BrainError
 
 MAX_STOPS = 4
+# Ollama, vLLM and others say so in words, for models whose chat template knows no tools.
+WITHOUT_TOOLS = re.compile(r"not support (tool|function)|tool choice requires", re.IGNORECASE)
 
 
 class OpenAI(Brain):
@@ -35,6 +42,14 @@ class OpenAI(Brain):
         """What the last answer cost."""
         return self.client.usage if self.client else Usage()
 
+    @property
+    def sees(self) -> bool:
+        return self.config.vision
+
+    @property
+    def remote(self) -> bool:
+        return not self.config.home and is_elsewhere(self.config.base_url)
+
     async def load(self) -> None:
         if self.client is None:
             address = read_address(self.config.base_url)
@@ -45,16 +60,12 @@ class OpenAI(Brain):
         if client:
             await client.close()
 
-    async def think(self, prompt: Prompt) -> AsyncIterator[str]:
+    async def think(self, prompt: Prompt) -> AsyncIterator[Piece]:
         await self.load()
         assert self.client is not None
-        hygiene = Hygiene()
-        async with aclosing(self._adapting(self.client, prompt)) as answer:
+        async with aclosing(cleaned(self._adapting(self.client, prompt))) as answer:
             async for piece in answer:
-                if text := hygiene.feed(piece):
-                    yield text
-            if text := hygiene.end():
-                yield text
+                yield piece
 
     async def count(self, text: str) -> int:
         """Exact where the server is llama.cpp, else estimated from above."""
@@ -72,7 +83,7 @@ class OpenAI(Brain):
                 self._tokenizes = False
             return await super().count(text)
 
-    async def _adapting(self, client: Client, prompt: Prompt) -> AsyncGenerator[str, None]:
+    async def _adapting(self, client: Client, prompt: Prompt) -> AsyncGenerator[Piece, None]:
         """Ask; where the server rejects a parameter by name, ask again without it, and remember that."""
         for _ in range(4):
             try:
@@ -81,12 +92,13 @@ class OpenAI(Brain):
                         yield piece
                 return
             except Refusal as refusal:
-                if refusal.status != 400 or not self._adapt(refusal.param):
+                param = "tools" if WITHOUT_TOOLS.search(str(refusal)) else refusal.param
+                if refusal.status != 400 or not self._adapt(param):
                     raise
 
     def _adapt(self, param: str) -> bool:
         """Change what `param` is called, or leave it out; False when that was done already or cannot be."""
-        if param not in {"max_tokens", "temperature", "stop"} or param in self._names:
+        if param not in {"max_tokens", "temperature", "stop", "tools"} or param in self._names:
             return False
         self._names[param] = "max_completion_tokens" if param == "max_tokens" else ""
         return True
@@ -104,14 +116,43 @@ def request(prompt: Prompt, config: EngineConfig) -> Body:
     """A streamed chat completion request."""
     body: Body = {
         "model": config.model,
-        "messages": [{"role": turn.role, "content": encodable(turn.text)} for turn in prompt.turns],
+        "messages": [message(turn) for turn in prompt.turns],
         "max_tokens": prompt.max_tokens,
         "temperature": config.temperature,
         "stream": True,
     }
     if prompt.stop:
         body["stop"] = list(prompt.stop[:MAX_STOPS])
+    if prompt.tools:
+        body["tools"] = [described(tool) for tool in prompt.tools]
     return body
+
+
+def message(turn: Turn) -> Body:
+    """A turn as a message: an assistant's calls and a tool's result name the call by its id."""
+    body: Body = {"role": turn.role, "content": encodable(turn.text)}
+    if turn.pictures:
+        body["content"] = [{"type": "text", "text": encodable(turn.text)}, *map(shown, turn.pictures)]
+    if turn.calls:
+        body["tool_calls"] = [called(call) for call in turn.calls]
+    if turn.role == "tool":
+        body["tool_call_id"] = turn.call
+    return body
+
+
+def shown(picture: Picture) -> Body:
+    """A picture within the request: no server is told to fetch anything."""
+    content = base64.b64encode(picture.data).decode()
+    return {"type": "image_url", "image_url": {"url": f"data:{picture.mime};base64,{content}"}}
+
+
+def called(call: Call) -> Body:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": encodable(call.arguments)}}
+
+
+def described(tool: Tool) -> Body:
+    function = {"name": tool.name, "description": tool.help, "parameters": json.loads(tool.parameters)}
+    return {"type": "function", "function": function}
 
 
 def encodable(text: str) -> str:
