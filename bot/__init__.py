@@ -18,6 +18,9 @@ if __name__ != "roost":
 from roost.commands import command
 from roost.hookspecs import hookimpl
 from roost.jobs import job
+from roost.keys import key
+from roost.plugin_options import options
+from roost.tools import tool
 from roost.values import (
     Attachment,
     Button,
@@ -47,4 +50,7 @@ __all__ = [
     "command",
     "hookimpl",
     "job",
+    "key",
+    "options",
+    "tool",
 ]

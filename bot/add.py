@@ -2,30 +2,53 @@
 
 from __future__ import annotations
 
-import tomllib
+import sys
+from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import click
-import msgspec
 
-from roost.config import read_toml, required
-from roost.errors import ConfigError
+from roost.edit import put
+from roost.errors import ConfigError, RoostError
 from roost.extras import install, requirements
 from roost.registry import Registry, did_you_mean
+from roost.tables import read, read_toml, required, show
+from roost.trial import REFUSED
 
 
-def add_channel(kind: str, path: Path, registry: Registry) -> None:
-    """Install the extra, ask for every key that has no default, write the table. Raises ConfigError."""
+def add_channel(kind: str, path: Path, registry: Registry, check: Callable[[str], str] | None = None) -> None:
+    """Install the extra, ask for every key that has no default, write the table, and try it by `check`.
+
+    Raises ConfigError, with bot.toml as it was, when the platform or the channel refuses what was given.
+    """
     if kind not in registry.channels.entries:
         raise ConfigError(f"There is no channel '{kind}'.{did_you_mean(kind, registry.channels.entries)}")
     if kind in read_toml(path).get("channels", {}):
-        raise ConfigError(f"{path} has a table [channels.{kind}] already.")
+        raise ConfigError(
+            f"{path} has a table [channels.{kind}] already. Change it there, or take it out to be asked again."
+        )
     cls = _take(kind, registry)
-    keys = [one for one in fields(cls.Config) if required(one)]
-    write(path, kind, {one.name: _ask(one) for one in keys})
+    keys = [one for one in fields(cls.Config) if required(one) or one.metadata.get("ask")]
+    before = path.read_bytes()
+    hints = get_type_hints(cls.Config)
+    given = {one.name: _ask(one, hints[one.name]) for one in keys}
+    put(path, f"channels.{kind}", {name: value for name, value in given.items() if value is not None})
+    if check:
+        said = _said(check, kind)
+        if said.startswith(REFUSED):
+            path.write_bytes(before)
+            raise ConfigError(f"{said.removeprefix(REFUSED)} Nothing was written.")
+        click.echo(said)
     click.echo(f"[channels.{kind}] is in {path}. A bot that runs has seen it; otherwise: roost run")
+
+
+def _said(check: Callable[[str], str], kind: str) -> str:
+    try:
+        return check(kind)
+    except RoostError as error:
+        return f"{REFUSED}{error}"
 
 
 def _take(kind: str, registry: Registry) -> Any:
@@ -37,19 +60,31 @@ def _take(kind: str, registry: Registry) -> Any:
         return registry.channels.take(kind)
 
 
-def _ask(one: Field[Any]) -> str:
+def _ask(one: Field[Any], hint: Any) -> Any:
+    """What a person gives for a key, None for nothing. They are asked again for what the key cannot be."""
     click.echo(one.metadata.get("help", ""))
+    while True:
+        said = _line(one)
+        if not said and not required(one):
+            return None
+        try:
+            if not said:
+                raise ValueError("there")
+            return read(said, one, hint)
+        except ValueError as error:
+            if not sys.stdin.isatty():
+                raise ConfigError(f"'{one.name}' has to be {error}. Nothing was written.") from None
+            click.echo(f"It has to be {error}.")
+
+
+def _line(one: Field[Any]) -> str:
     hidden = bool(one.metadata.get("secret"))
-    return str(click.prompt(f"{one.name}{' (not shown)' if hidden else ''}", hide_input=hidden)).strip()
-
-
-def write(path: Path, name: str, values: dict[str, str]) -> None:
-    """Append a table to bot.toml, with all that was there left as it is. The file is then its owner's alone."""
-    lines = [f"{key} = {msgspec.json.encode(value).decode()}" for key, value in values.items()]
-    before = path.read_text(encoding="utf-8")
-    text = "\n".join([before.rstrip("\n"), "", f"[channels.{name}]", *lines, ""])
-    tomllib.loads(text)
-    fresh = path.with_name(path.name + ".new")
-    fresh.touch(mode=0o600)
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
+    usual = "" if required(one) or one.default in ("", None) else f" for {show(one.default)}"
+    instead = "" if required(one) else f", or nothing{usual}"
+    told = f"{one.name}{' (not shown)' if hidden else ''}{instead}"
+    if sys.stdin.isatty():
+        return str(click.prompt(told, hide_input=hidden, default="", show_default=False)).strip()
+    click.echo(f"{told}: ")
+    if not (line := sys.stdin.readline()):
+        raise click.Abort
+    return line.strip()

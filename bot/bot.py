@@ -5,31 +5,41 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from roost import logs, wishes
-from roost.access import Access, Role
+from roost import wishes
+from roost.access import Access
+from roost.acting import Flood
+from roost.changes import Changes
 from roost.commands import as_reply
-from roost.config import ChannelEntry, Config, load, secrets
-from roost.contracts import Brain, Channel, Fact, Limits, Memory
+from roost.config import ChannelEntry, Config
+from roost.contracts import Brain, Channel, Fact, Limits, Memory, Said
 from roost.degrade import fit
 from roost.dispatch import Dispatcher
+from roost.door import Door
+from roost.egress import Watch
 from roost.encryption import unlock
 from roost.errors import ConfigError, RoostError
 from roost.gauges import Sensor, size
+from roost.hearing import Hearing
 from roost.home import Lock
 from roost.jobs import Schedule
 from roost.journal import Journal
+from roost.leaving import Leaving
+from roost.minds import Minds
 from roost.outbox import Outbox
 from roost.people import People
 from roost.pipeline import Pipeline
+from roost.plugins import Plugins
 from roost.pressure import Pressure
 from roost.registry import Registry
+from roost.roles import Role, allows
 from roost.rows import sound
+from roost.shelf import Shelf
 from roost.supervisor import Supervisor
 from roost.tidying import Tidying
 from roost.values import Message, Place, Reply
@@ -38,41 +48,50 @@ if TYPE_CHECKING:
     from roost.web import Web
 
 log = logging.getLogger("roost")
+T = TypeVar("T")
 
-HEED = 2.0  # seconds between two looks for what the command line wants
+HEED = 0.25  # seconds between two looks whether the command line has written what it wants
 HOUSEKEEPING = 6 * 3600.0  # seconds
 STEP_TIME = 5.0  # seconds that each step of a stop may take
-TABLES_LATER = ("journal", "plugins")  # what cannot be changed while the bot runs
-ENCRYPTION = "[bot] encryption"
-LATER = {ENCRYPTION, *(f"[{name}]" for name in TABLES_LATER)}
 
 
 class Bot:
     """One running assistant. What plugins get as `bot`."""
 
     def __init__(self, config: Config, registry: Registry, home: Path) -> None:
+        self._background: set[asyncio.Task[None]] = set()
         self.config = config
         self.registry = registry
         self.home = home
-        self.dispatch = Dispatcher(registry.plugins)
+        self.dispatch = Dispatcher(registry)
         self.journal = Journal(home / "journal.db", config.journal.synchronous)
         self.people = People(self.journal)
-        self.access = Access(config.access, config.bot.owner, self.journal)
-        self.brain: Brain = config.brain_class(config.brain, home)
+        self.door = Door(self)
+        self.access = Access(config.access, config.bot.owner, self.journal, self.door)
+        self.minds = Minds(config, home, self.do)
+        self.hearing: Hearing = config.hearing_class(config.hearing, home)
         self.memory: Memory = config.memory_class(config.memory, home / "memory")
-        self.outbox = Outbox(self.journal, self.running, config.journal.repeat_mark)
+        self.outbox = Outbox(self.journal, self.running, config.journal.repeat_mark, self.access.pairing.fill)
         self.pipeline = Pipeline(self)
         self.channels: dict[str, Supervisor] = {}
         self.web: Web | None = None
+        self.resting = False
+        self.leaving = Leaving(self)
+        self.changes = Changes(self)
+        self.plugins = Plugins(self)
+        self._flood = Flood()
+        self.egress = Watch(lambda: self.config, home / "egress.jsonl")
         self._lock = Lock(home)
         self.tidying = Tidying(self)
         self.pressure = Pressure(
             Sensor(lambda: size(self.config.bot.memory_limit)),
-            {"memory": self._shrink_memory, "brain": self._shrink_brain},
+            {"memory": self._shrink_memory, "brain": self.minds.shrink},
         )
-        self._schedule = Schedule(self)
-        self._thinking: Counter[Brain] = Counter()
-        self._background: set[asyncio.Task[None]] = set()
+        self.schedule = Schedule(self)
+
+    async def reload(self) -> None:
+        """Read bot.toml again, and apply what changed."""
+        await self.changes.reload()
 
     # For plugins
 
@@ -87,12 +106,13 @@ class Bot:
         channel = self.channel(place.channel)
         if channel is None:
             raise RoostError(f"There is no channel '{place.channel}' to send to.")
+        self._flood.count()
         self.outbox.put(await self.journal.post(await self.fitted(place, [reply])))
 
     async def fitted(self, place: Place, replies: Sequence[Reply]) -> list[tuple[Place, Reply]]:
         """Replies as the messages that the channel of `place` can carry, after plugins have seen them."""
         channel = self.channel(place.channel)
-        limits = self.outbox.limits(channel) if channel is not None else Limits()
+        limits = self.outbox.limits(channel, place) if channel is not None else Limits()
         parts: list[tuple[Place, Reply]] = []
         for reply in replies:
             said = reply
@@ -100,6 +120,30 @@ class Bot:
                 said = as_reply(other)
             parts += [(place, part) for part in fit(replace(said, text=sound(said.text)), limits)]
         return parts
+
+    def options(self, cls: type[T]) -> T:
+        """What `[plugins.NAME]` says, as the plugin's class of options. Raises ConfigError when it is not in order."""
+        name = next((name for name, known in self.registry.options.items() if known is cls), "")
+        found = self.config.plugin_options.get(name)
+        if not isinstance(found, cls):
+            raise ConfigError(f"bot.toml: [plugins.{name or cls.__name__}] is not in order; the log says why.")
+        return found
+
+    def shelf(self, plugin: str) -> Shelf:
+        """What a plugin keeps for good."""
+        return Shelf(self.journal, plugin)
+
+    async def history(self, place: Place, limit: int = 100) -> Sequence[Said]:
+        """The last lines of a place as a person saw them, oldest first."""
+        return await self.journal.history(place, limit, self.name)
+
+    async def think(self, message: Message, task: str, text: str = "") -> str:
+        """Have the brain that answers a message do something else with a text, such as translate it.
+
+        Nothing of the conversation goes along, nothing is remembered. `text` is cut to what the brain can read.
+        Raises RoostError or TimeoutError.
+        """
+        return await self.pipeline.thinking.task(message, task, text)
 
     def channel(self, name: str) -> Channel | None:
         supervisor = self.channels.get(name)
@@ -112,7 +156,16 @@ class Bot:
 
     def role(self, message: Message) -> Role:
         channel = self.channel(message.place.channel)
-        return self.access.role(message.sender, local=channel is not None and channel.local)
+        return self.access.role(message.sender, channel is not None and channel.local, message.place)
+
+    async def spend(self, message: Message, tokens: int) -> None:
+        """Count what an answer took, prompt and answer together, against the budgets it falls under."""
+        if self.metered(message):
+            await self.access.spend(message, tokens)
+
+    def metered(self, message: Message) -> bool:
+        """Whether the tokens of an answer count against a budget."""
+        return self.role(message) != "owner" and self.access.metered(message)
 
     async def owners(self, message: Message) -> list[str]:
         """Whose facts matter where a message was said: the person's own in private, the place's in a group."""
@@ -125,34 +178,32 @@ class Bot:
         found = [(owner, fact) for owner in await self.owners(message) for fact in await self.memory.facts(owner)]
         return sorted(found, key=lambda one: one[1].at)
 
-    def menu(self, owner: bool = False) -> Sequence[tuple[str, str]]:
-        """Name and help of each command, once, in alphabetical order; the owner's own only for the owner."""
+    def menu(self, role: Role = "guest") -> Sequence[tuple[str, str]]:
+        """Name and help of each command, once, in alphabetical order; those that somebody with this role may use."""
         commands = sorted(self.registry.commands.items())
-        return [(name, one.help) for name, one in commands if name == one.name and (owner or not one.owner)]
+        return [(name, one.help) for name, one in commands if name == one.name and allows(role, one.role)]
 
-    def system_text(self) -> str:
+    def system_text(self, persona: str = "") -> str:
         """The first words of every prompt."""
-        text = self.config.bot.persona.replace("{name}", self.name)
+        text = (persona or self.config.bot.persona).replace("{name}", self.name)
         language = self.config.bot.language
         return f"{text} Answer in {language}." if language else text
 
-    @contextlib.asynccontextmanager
-    async def thinking(self) -> AsyncIterator[Brain]:
-        """The brain in use now. One that is replaced meanwhile is unloaded when its last answer is done."""
-        brain = self.brain
-        self._thinking[brain] += 1
-        try:
-            yield brain
-        finally:
-            self._thinking[brain] -= 1
-            if brain is not self.brain and not self._thinking[brain]:
-                self._do(brain.unload())
+    @property
+    def brain(self) -> Brain:
+        """That of `[brain]`. Use it within `thinking`."""
+        return self.minds.main
+
+    def thinking(self) -> AbstractAsyncContextManager[Brain]:
+        """That of `[brain]`, kept from being unloaded."""
+        return self.minds.thinking()
 
     # Starting and stopping
 
     async def start(self) -> None:
         """Bring everything up. Raises RoostError when the bot cannot work at all."""
         self._lock.take()
+        self.egress.begin()
         try:
             await self._open()
         except BaseException:
@@ -163,7 +214,7 @@ class Bot:
         await self._open_stores()
         await self.access.load()
         await self.pipeline.states.load()
-        await self._serve()
+        await self.serve()
         for name, entry in self.config.channels.items():
             self._make_channel(name, entry)
         await self.journal.interrupted()
@@ -172,16 +223,17 @@ class Bot:
         for supervisor in self.channels.values():
             supervisor.start(self.pipeline.accept)
         await self._warn_of_stranded()
-        self._do(self._schedule.start({**self.registry.jobs, "memory.compact": self.tidying.job()}))
+        self.do(self.schedule.start({"memory.compact": self.tidying.job()}))
         await self.dispatch.all("startup", bot=self)
         for work in (
-            self._load_brain(self.brain),
-            self._watch(),
+            self.minds.load(),
+            self.changes.watch(),
+            self.plugins.watch(),
             self._keep_house(),
             self._heed(),
             self.pressure.watch(),
         ):
-            self._do(work)
+            self.do(work)
 
     async def _open_stores(self) -> None:
         self.journal.cipher = self.memory.cipher = unlock(self.home, self.config.bot.encryption)
@@ -195,7 +247,8 @@ class Bot:
         """
         self.pipeline.closed = True
         await step("shutdown hooks", self.dispatch.all("shutdown", bot=self))
-        await step("jobs", self._schedule.stop())
+        await step("jobs", self.schedule.stop())
+        self.dispatch.watch.stop()
         await step("last answers", self._settle(), quiet=True)
         await step("answers", self.pipeline.lanes.stop())
         await step("outbox", self.outbox.stop())
@@ -203,22 +256,27 @@ class Bot:
         await step("background", self._cancel_background())
         if self.web is not None:
             await step("web face", self.web.stop())
-        await step("brain", self.brain.unload())
+        await step("brain", self.minds.unload())
+        await step("hearing", self.hearing.close())
         await step("memory", self.memory.close())
         await step("journal", self.journal.close())
+        await step("ledger of what left", asyncio.to_thread(self.egress.end))
         self._lock.free()
 
     @contextlib.asynccontextmanager
     async def at_rest(self) -> AsyncIterator[Bot]:
         """The journal and the memory alone, for the command line while no bot runs."""
         self._lock.take()
+        self.resting = True
+        self.egress.begin()
         try:
             await self._open_stores()
             yield self
         finally:
-            await step("brain", self.brain.unload())
+            await step("brain", self.minds.unload())
             await step("memory", self.memory.close())
             await step("journal", self.journal.close())
+            await step("ledger of what left", asyncio.to_thread(self.egress.end))
             self._lock.free()
 
     async def _settle(self) -> None:
@@ -238,15 +296,6 @@ class Bot:
         await self.pipeline.lanes.idle()
         await self.outbox.idle()
 
-    async def _load_brain(self, brain: Brain) -> None:
-        """Load ahead of the first message. What goes wrong is said now, and again to whoever writes."""
-        try:
-            await brain.load()
-        except RoostError as error:
-            log.error("The brain is not ready: %s", error)
-        except Exception:
-            log.exception("The brain is not ready.")
-
     async def _keep_house(self) -> None:
         while True:
             with logged("The journal was not cleaned up."):
@@ -255,13 +304,17 @@ class Bot:
 
     async def _heed(self) -> None:
         """Look for what the command line wants: dead letters sent again, wishes granted."""
+        seen = -1  # what was written while no bot ran is looked for, too
         while True:
-            await asyncio.sleep(HEED)
             with logged("What the command line wants was not looked for."):
-                self.outbox.put(await self.journal.revived())
-                await wishes.grant(self)
+                if (version := await self.journal.version()) != seen:
+                    self.outbox.put(await self.journal.revived())
+                    await wishes.grant(self)
+                    seen = version
+            await asyncio.sleep(HEED)
 
-    def _do(self, work: object) -> None:
+    def do(self, work: object) -> None:
+        """Run something in the background until it ends or the bot stops."""
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -271,14 +324,7 @@ class Bot:
     def _make_channel(self, name: str, entry: ChannelEntry) -> Supervisor | None:
         """Put a channel together. One that cannot be made is named and left out; the others go on."""
         try:
-            supervisor = Supervisor(
-                lambda host: entry.cls(name, entry.config, host),
-                home=self.home / "channels" / name,
-                bot_name=self.name,
-                menu=self,
-                journal=self.journal,
-                changed=self.outbox.wake,
-            )
+            supervisor = self.supervised(name, entry)
         except (Exception, SystemExit) as error:
             log.error("The channel '%s' is left out: %s", name, error)
             log.debug("What went wrong:", exc_info=True)
@@ -287,11 +333,20 @@ class Bot:
         self._mount(supervisor)
         return supervisor
 
+    def supervised(self, name: str, entry: ChannelEntry) -> Supervisor:
+        """A channel that has not been started. Raises whatever its class raises."""
+        return Supervisor(
+            lambda host: entry.cls(name, entry.config, host),
+            home=self.home / "channels" / name,
+            bot_name=self.name,
+            menu=self,
+            journal=self.journal,
+            changed=self.outbox.wake,
+            public_url=self.config.web.public_url,
+        )
+
     async def _shrink_memory(self) -> None:
         await self.memory.shrink()
-
-    async def _shrink_brain(self) -> None:
-        await self.brain.shrink()
 
     async def _take_up(self, name: str) -> None:
         """Go on with what is left of a channel from before; only then may it bring more."""
@@ -313,7 +368,7 @@ class Bot:
                     "The channel '%s' is not switched on in bot.toml; messages waiting for it: %d.", name, count
                 )
 
-    async def _start_channel(self, name: str, entry: ChannelEntry) -> None:
+    async def start_channel(self, name: str, entry: ChannelEntry) -> None:
         supervisor = self._make_channel(name, entry)
         if supervisor is not None:
             await self._take_up(name)
@@ -328,14 +383,14 @@ class Bot:
         except (Exception, SystemExit) as error:
             supervisor.refuse(error)
 
-    async def _stop_channel(self, name: str) -> None:
+    async def stop_channel(self, name: str) -> None:
         if self.web is not None:
             self.web.unmount(name)
         await self.channels.pop(name).stop()
         self.pipeline.leave(name)
         await self.outbox.leave(name)
 
-    async def _serve(self) -> None:
+    async def serve(self) -> None:
         if not self.config.web.enabled:
             return
         from roost.web import Web
@@ -345,108 +400,6 @@ class Bot:
         self.web = web
         for supervisor in self.channels.values():
             self._mount(supervisor)
-
-    # Changes of bot.toml
-
-    async def _watch(self) -> None:
-        import watchfiles
-
-        path = self.config.path.resolve()
-        if not path.is_file():
-            return
-        changes = watchfiles.awatch(
-            path.parent, watch_filter=lambda _, changed: Path(changed) == path, debounce=400, recursive=False
-        )
-        async for _ in changes:
-            with logged("bot.toml was changed, and that could not be applied."):
-                await self.reload()
-
-    async def reload(self) -> None:
-        """Read bot.toml again and apply what changed, and only that; a broken one changes nothing."""
-        try:
-            config = load(self.config.path, self.registry)
-            logs.hide(secrets(config))
-            changed = await self.apply(config)
-        except ConfigError as error:
-            log.error("bot.toml was changed but not applied; the last good one stays in force. %s", error)
-            return
-        for problem in config.problems:
-            log.error("%s", problem)
-        later = [name for name in changed if name in LATER]
-        now = [name for name in changed if name not in LATER]
-        if now:
-            log.info("bot.toml: applied the changes in %s.", ", ".join(now))
-        if later:
-            log.info("bot.toml: the changes in %s take effect at the next start.", ", ".join(later))
-
-    async def apply(self, config: Config) -> list[str]:
-        """Change over to another configuration; returns the tables that differ. Raises before anything is changed."""
-        old = self.config
-        brain = config.brain_class(config.brain, self.home) if differs("brain", old, config) else None
-        memory = config.memory_class(config.memory, self.home / "memory") if differs("memory", old, config) else None
-        self.config = config
-        now = replace(old, bot=replace(old.bot, encryption=config.bot.encryption))
-        changed = [f"[{name}]" for name in ("bot", "access", *TABLES_LATER) if differs(name, now, config)]
-        changed += [ENCRYPTION] if differs("bot", old, now) else []
-        self.access.table, self.access.owner = config.access, config.bot.owner
-        if old.bot.log != config.bot.log:
-            logs.hear(config.bot.log)
-        if brain is not None:
-            self._change_brain(brain)
-            changed.append("[brain]")
-        if memory is not None and await self._change_memory(memory, old):
-            changed.append("[memory]")
-        if differs("web", old, config) and await self._change_web(old):
-            changed.append("[web]")
-        return changed + await self._change_channels(old, config)
-
-    def _change_brain(self, brain: Brain) -> None:
-        old, self.brain = self.brain, brain
-        if not self._thinking[old]:
-            self._do(old.unload())
-        self._do(self._load_brain(brain))
-
-    async def _change_memory(self, memory: Memory, old: Config) -> bool:
-        """Between two answers, so that none finds its memory closed. One that cannot be opened changes nothing."""
-        memory.cipher = self.journal.cipher
-        async with self.pipeline.lanes.held():
-            try:
-                await memory.open()
-            except RoostError as error:
-                log.error("The memory stays as it was: %s", error)
-                self.config = replace(self.config, memory=old.memory, memory_class=old.memory_class)
-                return False
-            before, self.memory = self.memory, memory
-            await before.close()
-        return True
-
-    async def _change_web(self, old: Config) -> bool:
-        """Serve as the new table says; when that fails, as the old one said, and return False."""
-        if self.web is not None:
-            await self.web.stop()
-            self.web = None
-        try:
-            await self._serve()
-        except (RoostError, OSError) as error:
-            log.error("The web face stays as it was: %s", error)
-            self.config = replace(self.config, web=old.web)
-            await self._serve()
-            return False
-        return True
-
-    async def _change_channels(self, old: Config, new: Config) -> list[str]:
-        names = sorted(old.channels.keys() | new.channels.keys())
-        changed = [name for name in names if old.channels.get(name) != new.channels.get(name)]
-        for name in changed:
-            if name in self.channels:
-                await self._stop_channel(name)
-            if name in new.channels:
-                await self._start_channel(name, new.channels[name])
-        return [f"[channels.{name}]" for name in changed]
-
-
-def differs(table: str, old: Config, new: Config) -> bool:
-    return bool(getattr(old, table) != getattr(new, table))
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from roost.asking import Pending
 from roost.commands import called, command
 from roost.values import Message
 
@@ -18,7 +19,7 @@ def help_(bot: Bot, message: Message, name: str = "") -> str:
     one = bot.registry.commands.get(called(name.removeprefix(prefix)))
     if one is not None:
         return f"{one.help}\n\n`{prefix}{one.usage}`"
-    lines = [f"- `{prefix}{name}` {text}" for name, text in bot.menu(bot.role(message) == "owner")]
+    lines = [f"- `{prefix}{name}` {text}" for name, text in bot.menu(bot.role(message))]
     return f"I am {bot.name}. Write to me and I answer. I also know these commands:\n\n" + "\n".join(lines)
 
 
@@ -26,6 +27,12 @@ def help_(bot: Bot, message: Message, name: str = "") -> str:
 async def stop(bot: Bot, message: Message) -> str:
     """Stop the answer I am giving."""
     return "Stopped." if bot.pipeline.break_off(message.place) else "I was not saying anything."
+
+
+@command
+def cancel(message: Message) -> str:
+    """Let go of what I asked you."""
+    return "All right." if message.state.pop(Pending, None) else "I have not asked you anything."
 
 
 @command

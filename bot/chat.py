@@ -17,6 +17,7 @@ from roost.dialogue import Dialogue
 from roost.errors import ChannelError, StoreError
 from roost.keyboard import in_thread
 from roost.link import CHAT, Address, Link, connect
+from roost.logs import plain
 from roost.screen import Screen, printable
 
 QUIET_SECONDS = 0.25
@@ -33,7 +34,7 @@ async def chat(address_file: Path, *, past: Path | None = None, limit: float = 6
     except StoreError as error:
         print(error, file=sys.stderr)
         return 1
-    return await converse(address, sys.stdin, sys.stdout, sys.stderr, past=past, limit=limit)
+    return await converse(address, sys.stdin, plain(sys.stdout), plain(sys.stderr), past=past, limit=limit)
 
 
 async def converse(
@@ -86,7 +87,7 @@ def _widen(*streams: TextIO) -> None:
 
 
 async def ask(address: Address, text: str, *, limit: float = 600.0, chat: str = CHAT) -> str:
-    """Say `text` and return the Markdown of the answer. Raises ChannelError when none comes."""
+    """Say `text` and return the Markdown of the answer. Raises ChannelError when none comes, with the bot's reason."""
     async with connect(address, chat) as link:
         try:
             async with asyncio.timeout(limit):
@@ -100,6 +101,7 @@ async def ask(address: Address, text: str, *, limit: float = 600.0, chat: str = 
 async def _answer(link: Link, id: str) -> str:
     """Collect the messages that answer `id`: nothing announces the last, so a short quiet ends them."""
     parts: dict[str, str] = {}
+    failed = False
     while True:
         try:
             async with asyncio.timeout(QUIET_SECONDS if parts else None):
@@ -112,6 +114,9 @@ async def _answer(link: Link, id: str) -> str:
             raise ChannelError(frame["text"])
         if frame["type"] in ("message", "edit") and frame["done"] and frame["answers"] == id:
             parts[frame["id"]] = frame["text"]
+            failed = failed or frame["notice"]
+    if failed:
+        raise ChannelError("\n".join(parts.values()))
     if not parts:
         raise ChannelError("The connection to the bot ended before there was an answer.")
     return "\n".join(parts.values())

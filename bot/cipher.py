@@ -54,7 +54,10 @@ MOST_MEMORY = 256 * 1024 * 1024  # bytes
 SEALED = b"roost sealed"
 SEALED_ID = 0x526F6F53
 
-NEEDED = "Encryption needs the package 'cryptography', version 46 or newer. Install 'roost[encryption]'."
+NEEDED = (
+    "Encryption needs the package 'cryptography', version 46 or newer. Install it, in the checkout: "
+    '.venv/bin/pip install -e ".[encryption]"'
+)
 
 
 class Cipher:

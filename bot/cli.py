@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,12 @@ class Main(click.Group):
     """Knows the commands of installed plugins too, and prints our own errors as what they are: sentences."""
 
     _complete = False
+
+    def main(self, *args: Any, **more: Any) -> Any:
+        from roost import logs
+
+        with logs.clean():
+            return super().main(*args, **more)
 
     def _complete_it(self) -> None:
         if not self._complete:
@@ -86,11 +94,12 @@ def chat(path: Path | None) -> None:
 
 @main.command()
 @config_option
-def doctor(path: Path | None) -> None:
+@click.option("--security", is_flag=True, help="Look for what lets others in, or lets out what is private.")
+def doctor(path: Path | None, security: bool) -> None:
     """Check the configuration, the model, the folders; say what to mend."""
     from roost.doctor import examine
 
-    sys.exit(examine(find(path)))
+    sys.exit(examine(find(path), security))
 
 
 @main.group()
@@ -101,7 +110,7 @@ def config() -> None:
 @config.command("schema")
 def config_schema() -> None:
     """Print the JSON Schema of bot.toml."""
-    from roost.config import schema
+    from roost.tomlschema import schema
 
     click.echo(json.dumps(schema(load_plugins(None)), indent=2))
 
@@ -131,23 +140,41 @@ def channels() -> None:
 @channels.command("list")
 @config_option
 def channels_list(path: Path | None) -> None:
-    """List the channels of bot.toml, and the kinds there are."""
+    """List the channels of bot.toml, how each is where the bot runs, and the other kinds there are."""
+    from roost.home import data_folder, in_use
+    from roost.trial import states
+    from roost.wishes import wish
+
     registry, config = prepare(path)
-    for name, entry in config.channels.items():
-        click.echo(f"{name:<20} {entry.cls.__name__:<12} on")
-    idle = sorted(set(registry.channels.entries) - set(config.channels))
-    for kind in idle:
-        click.echo(f"{kind:<20} {'':<12} not in bot.toml")
+    told = json.loads(wish(config, registry, states)) if in_use(data_folder()) else {}
+    for name in config.channels:
+        click.echo(f"{name:<20} {told.get(name, 'on')}")
+    for kind in sorted(set(registry.channels.entries) - set(config.channels)):
+        click.echo(f"{kind:<20} off; switch it on: roost channels add {kind}")
+
+
+@channels.command("test")
+@click.argument("name")
+@config_option
+def channels_test(name: str, path: Path | None) -> None:
+    """See whether a channel gets through to its platform. What comes meanwhile is not lost."""
+    from roost.trial import REFUSED, tried
+
+    said = granted(tried, name, path=path)
+    click.echo(said.removeprefix(REFUSED))
+    sys.exit(0 if said.endswith("works.") else 1)
 
 
 @channels.command("add")
 @click.argument("kind")
+@click.option("--trial/--no-trial", default=True, help="Whether to try what was written.")
 @config_option
-def channels_add(kind: str, path: Path | None) -> None:
-    """Switch a channel on: install what it needs, ask for its keys, write them to bot.toml."""
+def channels_add(kind: str, trial: bool, path: Path | None) -> None:
+    """Switch a channel on: install what it needs, ask for its keys, write them to bot.toml, try them."""
     from roost.add import add_channel
+    from roost.trial import tried
 
-    add_channel(kind, find(path), load_plugins(path))
+    add_channel(kind, find(path), load_plugins(path), partial(granted, tried, path=path) if trial else None)
 
 
 @main.group()
@@ -269,23 +296,6 @@ def encryption_change_key(to: str, path: Path | None) -> None:
     click.echo(change_key(config, data_folder(), to))
 
 
-@main.group()
-def plugins() -> None:
-    """Look at the plugins."""
-
-
-@plugins.command("list")
-@config_option
-def plugins_list(path: Path | None) -> None:
-    """List the plugins, and those that could not be loaded."""
-    registry, _ = prepare(path)
-    for name, _plugin in registry.plugins.list_name_plugin():
-        own = [f"/{one.name}" for one in registry.commands.values() if one.plugin == name]
-        click.echo(f"{name:<24} {' '.join(sorted(set(own)))}")
-    for failure in registry.failures:
-        click.echo(f"{failure.plugin:<24} left out: {failure.reason}", err=True)
-
-
 def journal_file() -> Path:
     from roost.home import data_folder
 
@@ -309,11 +319,11 @@ def moment(at: float) -> str:
     return f"{datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M}"
 
 
-def granted(function: Offer, *words: str) -> str:
+def granted(function: Offer, *words: str, path: Path | None = None) -> str:
     """Have something done by the bot that runs, or here when none does."""
     from roost.wishes import wish
 
-    registry, config = prepare(None, log="error")
+    registry, config = prepare(path, log="error")
     return wish(config, registry, function, *words)
 
 
@@ -337,7 +347,7 @@ def find(path: Path | None) -> Path:
 
 def prepare(path: Path | None, log: str = "") -> tuple[Registry, Config]:
     """Load plugins and configuration, and begin to log."""
-    from roost import config, logs
+    from roost import config, logs, references
 
     path = find(path)
     logs.begin(log or os.environ.get("ROOST_BOT_LOG", "info"))
@@ -347,6 +357,8 @@ def prepare(path: Path | None, log: str = "") -> tuple[Registry, Config]:
     logs.begin(log or loaded.bot.log)
     for problem in loaded.problems:
         click.echo(problem, err=True)
+    for sentence in references.exposures(path, loaded.origins):
+        logging.getLogger("roost").warning("%s", sentence)
     return registry, loaded
 
 
@@ -358,7 +370,9 @@ def load_plugins(path: Path | None) -> Registry:
     if path is None:
         registry.load()
     else:
+        from roost import logs, references
         from roost.config import plugin_settings
 
+        logs.hide(references.early(path))
         registry.load(*plugin_settings(path))
     return registry

@@ -7,15 +7,10 @@ problem of that channel alone; anything else broken raises ConfigError with all 
 from __future__ import annotations
 
 import os
-import re
-import tomllib
-import types
-import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
-from difflib import get_close_matches
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -23,20 +18,35 @@ import msgspec
 from roost.contracts import Brain, BrainConfig, Channel, ChannelConfig, Memory, MemoryConfig
 from roost.errors import ConfigError
 from roost.gauges import size
+from roost.hearing import Hearing, HearingConfig
+from roost.references import Origin
 from roost.registry import Registry, did_you_mean
-from roost.settings import AccessTable, BotTable, JournalTable, PluginsTable, WebTable
-
-T = TypeVar("T")
-Table = dict[str, Any]
+from roost.routes import Route
+from roost.secret_forms import finder, without
+from roost.settings import (
+    AccessTable,
+    BotTable,
+    JournalTable,
+    McpTable,
+    PluginsTable,
+    PrivacyTable,
+    ToolsTable,
+    WebTable,
+)
+from roost.tables import NAME, Table, Tables, prefix, read_toml, show
+from roost.values import Place
 
 CORE: dict[str, type[Any]] = {
     "bot": BotTable,
     "access": AccessTable,
     "web": WebTable,
     "journal": JournalTable,
+    "tools": ToolsTable,
+    "privacy": PrivacyTable,
 }
-TABLES = (*CORE, "brain", "memory", "channels", "plugins")
-NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text in quotes", list: "a list"}
+TABLES = (*CORE, "brain", "brains", "routes", "hearing", "memory", "channels", "mcp", "plugins")
+KEYS = {one.name for one in fields(PluginsTable)}
+HIDDEN_FROM = 6  # characters; a shorter value of a table of secrets is part of too many words to be hidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +58,41 @@ class ChannelEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class BrainEntry:
+    """The table `[brain]`, or one of `[brains.NAME]`."""
+
+    cls: type[Brain]
+    config: BrainConfig
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
-    """What bot.toml says. `problems` holds a sentence for each channel table that had to be left out."""
+    """What bot.toml says. `problems` holds a sentence for each channel table that had to be left out.
+
+    `origins` says where its secrets came from, those of what is switched off too.
+    """
 
     path: Path
     bot: BotTable
     access: AccessTable
     web: WebTable
     journal: JournalTable
+    tools: ToolsTable
     plugins: PluginsTable
     brain_class: type[Brain]
     brain: BrainConfig
     memory_class: type[Memory]
     memory: MemoryConfig
+    hearing_class: type[Hearing]
+    hearing: HearingConfig
     channels: dict[str, ChannelEntry]
-    plugin_tables: dict[str, Table] = field(default_factory=dict)
+    brains: dict[str, BrainEntry] = field(default_factory=dict)
+    routes: tuple[Route, ...] = ()
+    mcp: dict[str, McpTable] = field(default_factory=dict)
+    privacy: PrivacyTable = field(default_factory=PrivacyTable)
+    plugin_options: dict[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    origins: tuple[Origin, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def plugin_folder(self) -> Path:
@@ -72,28 +101,21 @@ class Config:
 
 def load(path: Path, registry: Registry, environment: Mapping[str, str] | None = None) -> Config:
     """Read and check a configuration. Raises ConfigError."""
-    return Reader(path, registry, os.environ if environment is None else environment).read()
-
-
-def plugin_settings(path: Path) -> tuple[Path, list[str]]:
-    """Where the user's plugins are and which are switched off: needed before anything else can be read."""
-    table = read_toml(path).get("plugins", {})
-    table = table if isinstance(table, dict) else {}
-    disabled = table.get("disable", [])
-    folder = path.parent / str(table.get("folder", PluginsTable().folder))
-    return folder, [str(name) for name in disabled] if isinstance(disabled, list) else []
-
-
-def read_toml(path: Path) -> Table:
-    """The file's tables. Raises ConfigError when it is missing or not TOML."""
+    reader = Reader(path, registry, os.environ if environment is None else environment)
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except FileNotFoundError:
-        raise ConfigError(f"There is no '{path}'. Name another file with --config FILE.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"'{path}' cannot be read: {error}.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path.name} is not valid TOML: {error}.") from error
+        return reader.read()
+    except ConfigError as error:  # a secret may stand where none is expected, too
+        raise ConfigError(without(str(error), finder(tuple({one.value for one in reader.tables.origins})))) from None
+
+
+def plugin_settings(path: Path) -> tuple[PluginsTable, Path]:
+    """Where the user's plugins are, and beside what: needed before anything else can be read."""
+    table = read_toml(path).get("plugins", {})
+    own = {name: value for name, value in table.items() if name in KEYS} if isinstance(table, dict) else {}
+    try:
+        return msgspec.convert(own, PluginsTable), path.parent
+    except msgspec.ValidationError:  # said in full when everything is read
+        return PluginsTable(), path.parent
 
 
 class Reader:
@@ -103,21 +125,30 @@ class Reader:
         self.path = path
         self.registry = registry
         self.environment = environment
-        self.problems: list[str] = []
+        self.tables = Tables(path.name, environment)
+        self._say = self.tables.say
 
     def read(self) -> Config:
         data = read_toml(self.path)
         for name in data.keys() - set(TABLES):
             self._say(f"There is no table [{name}].{did_you_mean(name, TABLES)}")
-        core = {name: self._table(name, data.get(name, {}), cls) for name, cls in CORE.items()}
+        core = {name: self.tables.table(name, data.get(name, {}), cls) for name, cls in CORE.items()}
         self._check_timezone(core["bot"])
         self._check_memory_limit(core["bot"])
+        self._check_places(core["access"])
         plugins, plugin_tables = self._plugins(data.get("plugins", {}))
         brain_class, brain = self._chosen("brain", data.get("brain", {}), self.registry.brains, BrainConfig)
         memory_class, memory = self._chosen("memory", data.get("memory", {}), self.registry.memories, MemoryConfig)
-        if self.problems:
-            raise ConfigError("\n".join(self.problems))
+        hearing_class, hearing = self._chosen("hearing", data.get("hearing", {}), self.registry.hearings, HearingConfig)
+        brains = self._brains(data.get("brains", {}))
+        routes = self._routes(data.get("routes", []), brains)
+        self._check_fallbacks(brain, brains)
+        mcp = self._mcp(data.get("mcp", {}))
+        if self.tables.problems:
+            raise ConfigError("\n".join(self.tables.problems))
         channels = dict(self._channels(data.get("channels", {})))
+        if not core["web"].enabled:  # a page of this machine's own is not there without the web face
+            channels = {name: one for name, one in channels.items() if not (one.cls.local and has_routes(one.cls))}
         return Config(
             path=self.path,
             **core,
@@ -126,9 +157,15 @@ class Reader:
             brain=brain,
             memory_class=memory_class,
             memory=memory,
+            hearing_class=hearing_class,
+            hearing=hearing,
             channels=channels,
-            plugin_tables=plugin_tables,
-            problems=tuple(self.problems),
+            brains=brains,
+            routes=routes,
+            mcp=mcp,
+            plugin_options=dict(self._plugin_options(plugin_tables)),
+            problems=(*self.tables.problems, *self.tables.lacking),
+            origins=tuple(self.tables.origins),
         )
 
     def _check_timezone(self, bot: BotTable | None) -> None:
@@ -137,32 +174,100 @@ class Reader:
         except (KeyError, ValueError):
             self._say(f"[bot] timezone = {show(bot.timezone if bot else '')} is not one. Write 'Europe/Amsterdam'.")
 
+    def _check_places(self, access: AccessTable | None) -> None:
+        for name in access.places if access else ():
+            try:
+                Place.parse(name)
+            except ValueError as error:
+                self._say(f"[access.places.{show(name)}]: {error}")
+
     def _check_memory_limit(self, bot: BotTable | None) -> None:
         try:
             size(bot.memory_limit if bot else "")
         except ConfigError as error:
             self._say(f"[bot] memory_limit: {error}")
 
-    def _say(self, sentence: str) -> None:
-        self.problems.append(f"{self.path.name}: {sentence}")
-
     def _plugins(self, table: Any) -> tuple[PluginsTable, dict[str, Table]]:
         if not isinstance(table, dict):
-            return self._table("plugins", table, PluginsTable), {}
+            return self.tables.table("plugins", table, PluginsTable), {}
         tables = {name: value for name, value in table.items() if isinstance(value, dict)}
         own = {name: value for name, value in table.items() if name not in tables}
-        return self._table("plugins", own, PluginsTable), tables
+        return self.tables.table("plugins", own, PluginsTable), tables
+
+    def _plugin_options(self, tables: dict[str, Table]) -> Iterator[tuple[str, Any]]:
+        """The tables of plugins that are there; a broken one is that plugin's problem alone."""
+        for name in tables.keys() - self.registry.options.keys():
+            self._say(f"[plugins.{name}]: no plugin has such options.{did_you_mean(name, self.registry.options)}")
+        for name, cls in self.registry.options.items():
+            before = len(self.tables.problems)
+            found = self.tables.table(f"plugins.{name}", tables.get(name, {}), cls)
+            if len(self.tables.problems) == before:
+                yield name, found
 
     def _chosen(self, name: str, table: Any, shelf: Any, default: Any) -> tuple[Any, Any]:
         """A table whose key `use` says which class reads the others."""
-        overridden = self._override(name, table if isinstance(table, dict) else {})
+        overridden = self.tables.override(name, table if isinstance(table, dict) else {})
         use = overridden.get("use", default().use)
         try:
             cls = shelf.take(str(use))
         except ConfigError as error:
             self._say(f"[{name}] use = {show(use)}: {error}")
             return None, None
-        return cls, self._table(name, table, cls.Config)
+        return cls, self.tables.table(name, table, cls.Config)
+
+    def _brains(self, tables: Any) -> dict[str, BrainEntry]:
+        if not isinstance(tables, dict):
+            self._say("[brains] is not a table. Write [brains.NAME], for example [brains.big].")
+            return {}
+        found = {}
+        for name, table in tables.items():
+            if not NAME.fullmatch(name):
+                self._say(f"[brains.{name}]: '{name}' cannot name a brain. Use letters, digits, '-' and '_'.")
+                continue
+            found[name] = BrainEntry(*self._chosen(f"brains.{name}", table, self.registry.brains, BrainConfig))
+        return found
+
+    def _routes(self, tables: Any, brains: Mapping[str, BrainEntry]) -> tuple[Route, ...]:
+        if not isinstance(tables, list):
+            self._say("'routes' is not a list of tables. Write [[routes]], with its keys below it, once for each.")
+            return ()
+        routes = tuple(self.tables.table(f"routes.{number}", table, Route) for number, table in enumerate(tables, 1))
+        for route in filter(None, routes):
+            self._check_brain("[[routes]] brain", route.brain, brains)
+        return routes
+
+    def _check_fallbacks(self, main: BrainConfig | None, brains: Mapping[str, BrainEntry]) -> None:
+        tables = {"brain": main} | {f"brains.{name}": entry.config for name, entry in brains.items()}
+        for where, table in tables.items():
+            for name in table.fallback if table else ():
+                self._check_brain(f"[{where}] fallback", name, brains)
+
+    def _check_brain(self, where: str, name: str, brains: Mapping[str, BrainEntry]) -> None:
+        if name and name not in brains:
+            self._say(f"{where}: there is no table [brains.{name}].{did_you_mean(name, brains)}")
+
+    def _mcp(self, tables: Any) -> dict[str, McpTable]:
+        if not isinstance(tables, dict):
+            self._say("[mcp] is not a table. Write [mcp.NAME], for example [mcp.time].")
+            return {}
+        found = {}
+        for name, table in tables.items():
+            if not NAME.fullmatch(name):
+                self._say(f"[mcp.{name}]: '{name}' cannot name a server. Use letters, digits, '-' and '_'.")
+                continue
+            before = len(self.tables.lacking)
+            one = self.tables.table(f"mcp.{name}", table, McpTable)
+            if one is not None and len(self.tables.lacking) == before:
+                self._check_mcp(f"mcp.{name}", one)
+                found[name] = one
+        return {name: one for name, one in found.items() if one.enabled}
+
+    def _check_mcp(self, where: str, one: McpTable) -> None:
+        if bool(one.command) == bool(one.url):
+            have = "both 'command' and 'url'" if one.url else "neither 'command' nor 'url'"
+            self._say(f"[{where}] has {have}. Write one: what starts the server, or the address it is reached at.")
+        if one.url and not one.url.startswith(("http://", "https://")):
+            self._say(f"[{where}] url = {show(one.url)} is no address. It begins with http:// or https://.")
 
     def _channels(self, tables: Any) -> Iterator[tuple[str, ChannelEntry]]:
         if not isinstance(tables, dict):
@@ -170,26 +275,26 @@ class Reader:
             return
         unwritten = [*self.registry.channels.always, *self._named_by_environment(tables)]
         for name in {**tables, **dict.fromkeys(unwritten)}:
-            before = len(self.problems)
+            before = len(self.tables.problems)
             entry = self._channel(name, tables.get(name, {}))
-            if entry is not None and len(self.problems) == before:
+            if entry is not None and len(self.tables.problems) == before:
                 yield name, entry
 
     def _channel(self, name: str, table: Any) -> ChannelEntry | None:
         where = f"channels.{name}"
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        if not NAME.fullmatch(name):
             self._say(f"[{where}]: '{name}' cannot name a channel. Use letters, digits, '-' and '_'.")
             return None
         if not isinstance(table, dict):
             self._say(f"'{where}' is not a table. Write [{where}] and its keys below it.")
             return None
-        kind = str(self._override(where, table).get("kind") or name)
+        kind = str(self.tables.override(where, table).get("kind") or name)
         try:
             cls = self.registry.channels.take(kind)
         except ConfigError as error:
             self._say(f"[{where}]: {error}")
             return None
-        config = self._table(where, table, cls.Config)
+        config = self.tables.table(where, table, cls.Config)
         return ChannelEntry(cls, config) if config is not None and config.enabled else None
 
     def _named_by_environment(self, tables: Table) -> list[str]:
@@ -197,170 +302,28 @@ class Reader:
         kinds = [kind for kind in self.registry.channels.entries if kind not in tables]
         return [kind for kind in kinds if any(key.startswith(prefix(f"channels.{kind}")) for key in self.environment)]
 
-    def _override(self, where: str, table: Table) -> Table:
-        start = prefix(where)
-        ours = {key[len(start) :].lower(): value for key, value in self.environment.items() if key.startswith(start)}
-        return {**table, **{key: Given(value) for key, value in ours.items()}}
 
-    def _table(self, where: str, table: Any, cls: type[T]) -> T:
-        """Make `cls` from a table. Problems are noted; what is returned then is not used."""
-        if not isinstance(table, dict):
-            self._say(f"'{where}' is not a table. Write [{where}] and its keys below it.")
-            return None  # type: ignore[return-value]
-        known = {one.name: one for one in fields(cls)}  # type: ignore[arg-type]
-        hints = typing.get_type_hints(cls)
-        values = {}
-        before = len(self.problems)
-        for name, value in self._override(where, table).items():
-            if name in known:
-                values[name] = self._value(where, known[name], hints[name], value)
-            elif not isinstance(value, Given):
-                self._say(f"[{where}] has no key '{name}' ({self._shown(value, known)}).{did_you_mean(name, known)}")
-            elif near := get_close_matches(name, known, 1, 0.8):
-                self._say(
-                    f"{prefix(where)}{name.upper()} in the environment: [{where}] has no key '{name}'. "
-                    f"Did you mean '{near[0]}'?"
-                )
-        missing = [one for one in known.values() if one.name not in values and required(one)]
-        for one in missing:
-            self._say(
-                f"[{where}] has no '{one.name}'. {one.metadata.get('help', '')} "
-                f"Or set {prefix(where)}{one.name.upper()} in the environment."
-            )
-        return cls(**values) if len(self.problems) == before else None  # type: ignore[return-value]
-
-    def _shown(self, value: Any, known: Mapping[str, Field[Any]]) -> str:
-        """The value of a key that does not exist: it may be a secret whose name was mistyped."""
-        secret = not isinstance(value, bool | int | float) and any(one.metadata.get("secret") for one in known.values())
-        return "value hidden" if secret else f"value {show(value)}"
-
-    def _value(self, where: str, one: Field[Any], hint: Any, value: Any) -> Any:
-        given = isinstance(value, Given)
-        try:
-            found = msgspec.convert(split_list(value, hint) if given else value, hint, strict=not given)
-        except msgspec.ValidationError:
-            self._refuse(where, one, value, noun(hint))
-            return None
-        if not within(found, one.metadata.get("least"), one.metadata.get("most")):
-            self._refuse(where, one, value, bounds(one))
-        return found
-
-    def _refuse(self, where: str, one: Field[Any], value: Any, wanted: str) -> None:
-        shown = "(hidden)" if one.metadata.get("secret") else show(value)
-        source = f" (from {prefix(where)}{one.name.upper()})" if isinstance(value, Given) else ""
-        self._say(f"[{where}] {one.name} = {shown}{source} is not {wanted}. {one.metadata.get('help', '')}")
-
-
-class Given(str):
-    """A text from the environment, to be read as whatever its key needs."""
-
-
-def prefix(where: str) -> str:
-    """What the environment's names for a table's keys begin with: ROOST_CHANNELS_TELEGRAM_."""
-    return "ROOST_" + re.sub(r"[^A-Za-z0-9]", "_", where).upper() + "_"
-
-
-def within(value: Any, least: float | None, most: float | None) -> bool:
-    size = len(value) if isinstance(value, str) else value
-    return value is None or ((least is None or size >= least) and (most is None or size <= most))
-
-
-def bounds(one: Field[Any]) -> str:
-    """What a bounded key wants, in words."""
-    least, most = one.metadata.get("least"), one.metadata.get("most")
-    said = f"at least {least:g}" if least is not None else ""
-    return f"{said} and at most {most:g}".removeprefix(" and ") if most is not None else said
-
-
-def required(one: Field[Any]) -> bool:
-    return one.default is MISSING and one.default_factory is MISSING
-
-
-def split_list(value: str, hint: Any) -> Any:
-    return (
-        [part.strip() for part in value.split(",") if part.strip()] if typing.get_origin(hint) is list else str(value)
-    )
-
-
-def show(value: Any) -> str:
-    """A value as bot.toml writes it, short enough for a sentence."""
-    text = msgspec.json.encode(value, enc_hook=str).decode()
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def noun(hint: Any) -> str:
-    """What a key wants, in words."""
-    origin = typing.get_origin(hint) or hint
-    if origin is typing.Literal:
-        return "one of " + ", ".join(f'"{one}"' for one in typing.get_args(hint))
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(noun(one) for one in typing.get_args(hint) if one is not type(None))
-    return NOUNS.get(origin, f"a {getattr(origin, '__name__', origin)}")
+def has_routes(cls: type[Channel]) -> bool:
+    return cls.routes is not Channel.routes
 
 
 def secrets(config: Config) -> set[str]:
     """Every secret value in use, to be kept out of what is printed."""
-    tables = [config.web, config.brain, config.memory, *(entry.config for entry in config.channels.values())]
-    found = {
-        str(getattr(table, one.name))
-        for table in tables
-        for one in fields(table)  # type: ignore[arg-type]
-        if one.metadata.get("secret")
-    }
-    return {value for value in found if value}
+    brains = [config.brain, *(entry.config for entry in config.brains.values())]
+    tables = [config.web, *brains, config.hearing, config.memory, *(entry.config for entry in config.channels.values())]
+    tables += config.plugin_options.values()
+    kept = [getattr(table, name) for table in [*tables, *config.mcp.values()] for name in secret_keys(table)]
+    single = {str(value) for value in kept if value and not isinstance(value, dict)}
+    single |= {one.value for one in config.origins if not one.shared or len(one.value) >= HIDDEN_FROM}
+    return single | {text for value in kept if isinstance(value, dict) for text in hidden(value)}
 
 
-def schema(registry: Registry) -> Table:
-    """JSON Schema (2020-12) of bot.toml, with every channel, brain and memory that is known here."""
-    properties = {name: table_schema(cls) for name, cls in CORE.items()}
-    properties["brain"] = choice_schema(registry.brains)
-    properties["memory"] = choice_schema(registry.memories)
-    properties["channels"] = {"type": "object", "properties": dict(channel_schemas(registry))}
-    properties["channels"]["additionalProperties"] = {"type": "object", "required": ["kind"]}
-    plugins = table_schema(PluginsTable)
-    properties["plugins"] = {**plugins, "additionalProperties": {"type": "object"}}
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "bot.toml",
-        "type": "object",
-        "properties": properties,
-        "additionalProperties": False,
-    }
+def secret_keys(table: Any) -> list[str]:
+    return [one.name for one in fields(table) if one.metadata.get("secret")]
 
 
-def table_schema(cls: type[Any]) -> Table:
-    """JSON Schema of one table."""
-    hints = typing.get_type_hints(cls)
-    properties = {one.name: key_schema(one, hints[one.name]) for one in fields(cls)}
-    needed = [one.name for one in fields(cls) if required(one)]
-    return {"type": "object", "properties": properties, "required": needed, "additionalProperties": False}
-
-
-def key_schema(one: Field[Any], hint: Any) -> Table:
-    described = {**msgspec.json.schema(hint), "description": one.metadata.get("help", "")}
-    if one.default is not MISSING:
-        described["default"] = one.default
-    limits = {"minimum": one.metadata.get("least"), "maximum": one.metadata.get("most")}
-    if described.get("type") in ("integer", "number"):
-        described |= {name: limit for name, limit in limits.items() if limit is not None}
-    return described
-
-
-def choice_schema(shelf: Any) -> Table:
-    """A table that `use` makes mean different things: every key that any choice has."""
-    merged: Table = {"type": "object", "properties": {}, "additionalProperties": False}
-    for name in shelf.entries:
-        try:
-            merged["properties"] |= table_schema(shelf.take(name).Config)["properties"]
-        except ConfigError:
-            continue  # its package is not installed here
-    merged["properties"]["use"]["enum"] = sorted(shelf.entries)
-    return merged
-
-
-def channel_schemas(registry: Registry) -> Iterator[tuple[str, Table]]:
-    for kind in registry.channels.entries:
-        try:
-            yield kind, table_schema(registry.channels.take(kind).Config)
-        except ConfigError:
-            continue  # its package is not installed here
+def hidden(table: Mapping[str, str]) -> Iterator[str]:
+    """The values of a table of secrets that can be kept out of a text."""
+    for value in table.values():
+        if len(value) >= HIDDEN_FROM:
+            yield value

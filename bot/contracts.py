@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 
 # ---------------------------------------------------------------------------------------------- channels
 
-Unit = Literal["characters", "utf16", "bytes"]
+Unit = Literal["graphemes", "characters", "utf16", "bytes"]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a platform can carry. Everything else a channel can do is read off the methods it overrides.
 
-    `max_text` counts `unit`s of the *rendered* text of one message. `media` maps an attachment kind to the
-    largest size in bytes; a kind that is absent is sent as a link. `buttons` is the largest number under one
+    `max_text` counts `unit`s of the *rendered* text of one message, `max_bytes` its UTF-8 where the platform counts
+    that too, 0 where it does not. `media` maps an attachment kind to the largest size in bytes; a kind that is absent
+    is sent as a link. `files` is the largest number of attachments in one message, 0 for any; `urls` says that one
+    may be just the address of a file, which otherwise is sent as a link. `buttons` is the largest number under one
     message, 0 for none. `stream` is the shortest time in seconds between two edits of a growing answer, None
     when answers are not streamed. `rate`, `place_rate` and `group_rate` are messages per second for the whole
     account, for one place, and for one group where that differs. `idempotent` says that the platform drops a
@@ -38,8 +40,11 @@ class Limits:
 
     max_text: int = 4096
     unit: Unit = "characters"
+    max_bytes: int = 0
     markup: Dialect = PLAIN
     media: dict[AttachmentKind, int] = field(default_factory=dict)
+    files: int = 0
+    urls: bool = True
     buttons: int = 0
     quotes: bool = False
     threads: bool = False
@@ -80,7 +85,20 @@ class Host(Protocol):
     def pulse(self) -> None:
         """Say that the transport is alive: call it on every sign of life from the platform's side.
 
-        The first call after `run` begins is what turns the channel's state to "running".
+        The first call after `run` begins, or after trouble, is what turns the channel's state to "running".
+        """
+
+    def trouble(self, why: str) -> None:
+        """Say why the platform cannot be listened to just now, in a sentence: call it at every try that fails.
+
+        The channel's state is "waiting" until the next pulse, and what there is to send waits too. The log has it
+        once, and not at all where the very next try succeeds. `reach.why` words what an exception means.
+        """
+
+    def address(self, path: str = "") -> str:
+        """Where others reach a path of the web face, such as a route of the channel's own; "" when nowhere.
+
+        It is `[web] public_url`, to which a channel's own key of that name is to be preferred.
         """
 
     def commands(self) -> Sequence[tuple[str, str]]:
@@ -101,6 +119,11 @@ class ChannelConfig:
 
     kind: str = key("", help="The platform; the table's own name when absent.")
     enabled: bool = key(True, help="Set to false to keep the table but not the channel.")
+    personal: bool | None = key(
+        None,
+        help="Whether the account is also a person's own, so that strangers who write to it get silence; as is usual "
+        "on the platform when absent.",
+    )
     busy: Busy = key(
         "queue",
         help="What becomes of messages that come while an answer is being made: queue answers each in its turn, "
@@ -143,20 +166,34 @@ class Channel(ABC):
     Override `edit`, `delete`, `react`, `type`, `fetch` and `routes` where the platform has them: the core reads
     a channel's abilities off the methods it overrides (`channel.can("edit")`).
 
-    `local` says that whoever reaches this channel already is the owner of the machine. `silence` is how long, in
-    seconds, a sound connection may go without a `host.pulse()`: after that the channel is started again. None is
-    for a transport whose silence says nothing.
+    `local` says that whoever reaches this channel already is the owner of the machine. `personal` says that the
+    account usually is a person's own, whose contacts write to that person: a stranger is not answered. `silence` is
+    how long, in seconds, a sound connection may go without a `host.pulse()`: after that the channel is started again.
+    None is for a transport whose silence says nothing.
+
+    `hosts` are what it connects to beside the hosts and addresses in its table: 'files.example.com', '*.example.com',
+    '{key}' for the host in the value of a key, '{env:NAME}' for that in a variable of the environment.
     """
 
     Config: ClassVar[type[ChannelConfig]] = ChannelConfig
+    hosts: ClassVar[tuple[str, ...]] = ()
     limits: Limits = Limits()
     local: ClassVar[bool] = False
+    personal: ClassVar[bool] = False
     silence: float | None = None
 
     def __init__(self, name: str, config: Any, host: Host) -> None:
         self.name = name
         self.config = config
         self.host = host
+
+    def limits_at(self, place: Place) -> Limits:
+        """What one place carries: `limits`, unless some of the platform's places carry more or less than others.
+
+        The channel's `limits` are those of most places; of them only `rate` counts for the whole account. Nothing
+        is connected to, since the channel may not run.
+        """
+        return self.limits
 
     @abstractmethod
     async def run(self, receive: Receive) -> None:
@@ -168,7 +205,7 @@ class Channel(ABC):
 
     @abstractmethod
     async def send(self, place: Place, reply: Reply) -> Sent:
-        """Deliver one message that already fits `limits`. Raises NotSent, MaybeSent or Undeliverable.
+        """Deliver one message that already fits `limits_at(place)`. Raises NotSent, MaybeSent or Undeliverable.
 
         Any other exception counts as MaybeSent.
         """
@@ -218,13 +255,37 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """Something a brain may ask for. `parameters` is a JSON Schema of an object, as text, so that it stays the same
+    byte for byte (https://json-schema.org/draft/2020-12).
+    """
+
+    name: str
+    help: str
+    parameters: str = '{"type": "object", "properties": {}}'
+
+
+Piece = str | Call
+"""What a brain answers with: text to show, and tools it wants called, in the order it gives them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture that a brain is shown. It is never remembered."""
+
+    mime: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One entry of a conversation as the brain sees it.
 
     `id` is the identity of the message it came from, so that remembering it twice changes nothing.
     `tokens` is the engine's own count of `text`, 0 when it has not been counted. `author` is a name for showing,
     `person` is `str(person)` of who wrote it. A `pinned` turn stays in every prompt. An assistant's turn may have
-    `calls`; each is answered by a turn of the role "tool" right behind it, whose `call` is the call's id.
+    `calls`; each is answered by a turn of the role "tool" right behind it, whose `call` is the call's id. Only the
+    newest turn may have `pictures`, and only for a brain that `sees`.
     """
 
     role: Role
@@ -237,30 +298,47 @@ class Turn:
     pinned: bool = False
     calls: tuple[Call, ...] = ()
     call: str = ""
+    pictures: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """What a brain is asked. Its beginning stays the same, byte for byte, from one turn to the next.
 
-    `conversation` is the same for all prompts of one place, so that an engine can keep their prefix.
+    `conversation` is the same for all prompts of one place, so that an engine can keep their prefix. `tools` are
+    those that may be called this time; they belong to the beginning, so their order is always the same. `said` is
+    what the person said, without what the last turn adds to it for the model: old turns that were found, hints.
     """
 
     turns: tuple[Turn, ...]
     conversation: str = ""
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    said: str = ""
+
+    @property
+    def question(self) -> str:
+        """What was said last, without what was added to it. All of it where a plugin wrote it anew."""
+        last = self.turns[-1]
+        added = last.role == "user" and self.said and self.said in last.text
+        return self.said if added else last.text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrainConfig:
     """The keys of `[brain]` that every engine understands. An engine's own Config adds to them."""
 
-    use: str = key("llamacpp", help="The engine: llamacpp, openai or echo.")
+    use: str = key(
+        "auto", help="The engine: llamacpp, openai, ctransformers, onnx or echo; auto takes what fits the other keys."
+    )
     model: str = key("", help="A model's name, file or address; the engine's default when absent.")
     max_tokens: int = key(512, help="The longest answer, in tokens.", least=1)
     context: int = key(4096, help="Tokens a prompt and its answer may have together.", least=256)
     temperature: float = key(0.2, help="0 gives the likeliest answer, 1 a varied one.", least=0, most=2)
+    fallback: list[str] = key(
+        factory=list, help="Names of [brains.NAME] that answer, in this order, when this one fails."
+    )
     timeout: float = key(
         300.0, help="Seconds an answer may take, waiting included, before it becomes an error notice.", least=0.01
     )
@@ -273,10 +351,11 @@ Progress = Callable[[int, int], None]
 class Brain(ABC):
     """What thinks. One interface whatever the engine or device.
 
-    `progress`, when it is set, is told how far a download is; otherwise the log is.
+    `progress`, when it is set, is told how far a download is; otherwise the log is. `hosts` is as a channel's.
     """
 
     Config: ClassVar[type[BrainConfig]] = BrainConfig
+    hosts: ClassVar[tuple[str, ...]] = ()
     progress: Progress | None = None
 
     def __init__(self, config: Any, home: Path) -> None:
@@ -288,12 +367,26 @@ class Brain(ABC):
         """The number of tokens a prompt and its answer may have together."""
         return int(self.config.context)
 
+    @property
+    def sees(self) -> bool:
+        """Whether it takes pictures; asked when it is loaded."""
+        return False
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is on somebody else's machine, so that what is private may not go there as it is."""
+        return False
+
     async def load(self) -> None:
         """Make ready to think. Raises ModelError or BrainError. Calling it again is harmless."""
 
     @abstractmethod
-    def think(self, prompt: Prompt) -> AsyncIterator[str]:
-        """Answer in pieces of text as they come. Closing the iterator stops the work. Raises BrainError."""
+    def think(self, prompt: Prompt) -> AsyncIterator[Piece]:
+        """Answer in pieces as they come. Closing the iterator stops the work. Raises BrainError.
+
+        A call's arguments are what the model wrote, checked by whoever carries it out. A brain that cannot call
+        tools answers without them.
+        """
 
     async def count(self, text: str) -> int:
         """The number of tokens in `text`; an engine without a tokenizer estimates it from above."""
@@ -430,6 +523,10 @@ class Memory(ABC):
     async def search(self, place: Place, words: str, limit: int = 5) -> Sequence[Hit]:
         """The stretches of the conversation in `place` that fit `words` best, the best first."""
         return ()
+
+    def weigh(self, question: str, texts: Sequence[str]) -> Sequence[float]:
+        """How well each of these texts fits a question, 0 for not at all. Called in threads; nothing is remembered."""
+        return [0.0] * len(texts)
 
     async def pin(self, place: Place, id: str, pinned: bool = True, role: Role = "user") -> bool:
         """Keep the turn (role, id) in every prompt, or no longer; False when it is not there."""

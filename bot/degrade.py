@@ -24,15 +24,17 @@ _STAND_INS: dict[AttachmentKind, tuple[AttachmentKind, ...]] = {
     "sticker": ("image", "file"),
     "file": (),
 }
+_ESCAPED = re.compile(r"\\([!-/:-@[-`{-~])")
 _NUMBER = re.compile(r"[#(]?(\d{1,3})\ufe0f?\u20e3?\s?[.):]?")
 
 
 def fit(reply: Reply, limits: Limits) -> list[Reply]:
     """The messages that carry a reply, in order; none when there is nothing in it.
 
-    Text is split; the buttons and attachments ride on its last part and the quote on its first. More buttons
-    than the channel has become a numbered list, which `choose` understands; an attachment it cannot carry
-    becomes a link or a line that says so. Every part keeps the ticket and the key.
+    Text is split; the buttons and attachments ride on its last part and the quote on its first. More attachments
+    than one message takes go on in further parts. More buttons than the channel has become a numbered list, which
+    `choose` understands; an attachment it cannot carry becomes a link or a line that says so. Every part keeps the
+    ticket and the key.
     """
     buttons = reply.buttons if len(reply.buttons) <= limits.buttons else ()
     attachments = []
@@ -47,8 +49,8 @@ def fit(reply: Reply, limits: Limits) -> list[Reply]:
     if not text.strip() and not attachments and buttons:
         # Buttons hang on a text on nearly every platform.
         text = write((Paragraph((Text(", ".join(_label(button) for button in buttons)),)),))
-    texts = split(text, limits.markup, limits.max_text, limits.unit)
-    return list(_parts(reply, texts, tuple(attachments), buttons, limits.quotes))
+    texts = split(text, limits.markup, limits.max_text, limits.unit, limits.max_bytes)
+    return list(_parts(reply, texts, tuple(attachments), buttons, limits))
 
 
 def _label(button: Button) -> str:
@@ -64,18 +66,21 @@ def _parts(
     texts: Sequence[str],
     attachments: tuple[Attachment, ...],
     buttons: tuple[Button, ...],
-    quotes: bool,
+    limits: Limits,
 ) -> Iterator[Reply]:
     texts = texts or ([""] if attachments or buttons else [])
+    most = limits.files or len(attachments)
     for place, text in enumerate(texts):
         last = place == len(texts) - 1
         yield replace(
             reply,
             text=text,
-            attachments=attachments if last else (),
+            attachments=attachments[:most] if last else (),
             buttons=buttons if last else (),
-            quote=reply.quote if quotes and place == 0 else "",
+            quote=reply.quote if limits.quotes and place == 0 else "",
         )
+    for first in range(most, len(attachments), most or 1):
+        yield replace(reply, text="", attachments=attachments[first : first + most], buttons=(), quote="")
 
 
 def _additions(lines: Sequence[Inline], buttons: Sequence[Button]) -> Iterator[Block]:
@@ -109,6 +114,8 @@ def append(text: str, blocks: Iterator[Block]) -> str:
 
 def _carry(attachment: Attachment, limits: Limits) -> Attachment | None:
     """The attachment as this channel can carry it, or None when it cannot."""
+    if attachment.url and attachment.data is None and not limits.urls:
+        return None
     kinds = (attachment.kind,) if attachment.url else (attachment.kind, *_STAND_INS[attachment.kind])
     size = _size(attachment)
     for kind in kinds:
@@ -148,6 +155,7 @@ def choose(text: str, buttons: Sequence[Button]) -> str | None:
 
     None when it means none of them, or one that only opens an address.
     """
+    text = _ESCAPED.sub(r"\1", text)  # channels escape what Markdown would take for its own, "2." for one
     wanted = _normal(text)
     labels = [button for button in buttons if wanted and _normal(button.text) == wanted]
     if labels:

@@ -169,6 +169,35 @@ class _Lines(Dialect):
         return text
 
 
+_LINKED = re.compile("\x02([^\x03]*)\x03([^\x04]*)\x04")
+
+
+class Labels(_Lines):
+    """Plain text that shows a link's label only; where it leads is for `links` to say."""
+
+    name = "labels"
+
+    def render(self, tree: Tree) -> str:
+        return self.links(tree)[0]
+
+    def links(self, tree: Tree) -> tuple[str, list[tuple[int, int, str]]]:
+        """The text, and of every link in it the beginning, the end (in characters) and the address."""
+        text, spans, past = "", [], 0
+        rendered = self.finish(self.blocks(tree.blocks))
+        for found in _LINKED.finditer(rendered):
+            text += rendered[past : found.start()]
+            spans.append((len(text), len(text) + len(found[2]), found[1]))
+            text += found[2]
+            past = found.end()
+        return text + rendered[past:], spans
+
+    def link(self, node: Link, active: tuple[type[Inline], ...]) -> str:
+        label = self.inline(node.children, active)
+        if not _SAFE.fullmatch(node.href):
+            return super().link(node, active)
+        return f"\x02{node.href}\x03{label if label.strip() else node.href}\x04"
+
+
 class _Irc(_Lines):
     """Control codes, each line on its own and none empty (https://modern.ircdocs.horse/formatting)."""
 
@@ -244,6 +273,46 @@ def _guard(match: re.Match[str]) -> str:
     if markers[0] != "`" and ((before.isalnum() and after.isalnum()) or (before.isspace() and after.isspace())):
         return markers
     return _ZERO_WIDTH + _ZERO_WIDTH.join(markers) + _ZERO_WIDTH
+
+
+# What stands for the marks of message styling until the end of rendering; other marks are text.
+_STYLING = {"*": "\x02", "_": "\x03", "~": "\x04", "`": "\x05"}
+_LITERAL = re.compile(
+    r"(?<![^\s*_~`\x02-\x05])(?P<mark>[*_~`])(?=\S)(?=[^\n]{0,1000}?\S(?P=mark))|^(?:>|```)", re.MULTILINE
+)
+
+
+class _Styling(_Lines):
+    """Message styling (https://xmpp.org/extensions/xep-0393.html).
+
+    It has no escape, so what would begin a style or a block without being meant to gets a zero-width space before it.
+    """
+
+    name = "styling"
+    across_lines = False
+    marks: ClassVar[dict[type[Inline], tuple[str, str]]] = {
+        kind: (_STYLING[mark], _STYLING[mark]) for kind, mark in ((Bold, "*"), (Italic, "_"), (Strike, "~"))
+    }
+
+    def finish(self, rendered: str) -> str:
+        rendered = rendered.replace(_CODE_NEWLINE, "\n")
+        for mark, stand_in in _STYLING.items():
+            rendered = rendered.replace(stand_in, mark)
+        return rendered.replace(_EDGE, "")
+
+    def inline(self, children: Sequence[Inline], active: tuple[type[Inline], ...]) -> str:
+        written = super().inline(children, active)
+        return written if active else _LITERAL.sub(rf"{_ZERO_WIDTH}\g<0>", written)
+
+    def code(self, text: str) -> str:
+        """Code that holds a backtick cannot be told from its own end, so it is shown as text."""
+        if "`" in text:
+            return self.text(text)
+        return f"`{text}`".translate(str.maketrans("".join(_STYLING), "".join(_STYLING.values())))
+
+    def fence(self, node: Fence) -> str:
+        code = node.text.replace("```", f"`{_ZERO_WIDTH}``")
+        return f"```\n{code}\n```".replace("\n", _CODE_NEWLINE)
 
 
 class _HtmlLines(_Lines):
@@ -361,8 +430,14 @@ HTML_CHAT: Dialect = _Html("html_chat", "")
 HTML_SUBSET: Dialect = _HtmlLines()
 """Lines of text with b, i, s, code, pre, a and blockquote; everything else is flattened."""
 
+LABELS = Labels()
+"""Readable without any markup, for platforms where a link lies on its label."""
+
 MRKDWN: Dialect = _Mrkdwn()
 """`*bold*`, `_italic_`, `~strike~`, code, fences, `<url|text>`, with &, < and > escaped."""
 
 IRC: Dialect = _Irc()
 """Control codes; one message a line."""
+
+STYLING: Dialect = _Styling()
+"""`*bold*`, `_italic_`, `~strike~`, code, fences and `> ` quotes."""

@@ -44,6 +44,7 @@ class Draft:
     ) -> None:
         self.channel = channel
         self.place = message.place
+        self.limits = channel.limits_at(message.place)
         self.sent = earlier if earlier and earlier.ids else None
         self.unsure = earlier is not None and not earlier.ids
         self._leaving = False
@@ -59,14 +60,14 @@ class Draft:
 
     def open(self) -> None:
         """Be ready to show the typing sign and text, if the answer takes longer than a moment."""
-        pause = min(HESITATION, self.channel.limits.stream or HESITATION)
+        pause = min(HESITATION, self.limits.stream or HESITATION)
         self._timer = asyncio.get_running_loop().call_later(pause, self._begin)
 
     def _begin(self) -> None:
         if self.channel.can("type"):
             self._tasks.append(asyncio.create_task(self._type()))
-        if self.channel.limits.stream is not None and self.channel.can("edit"):
-            self._tasks.append(asyncio.create_task(self._paint(self.channel.limits.stream)))
+        if self.limits.stream is not None and self.channel.can("edit"):
+            self._tasks.append(asyncio.create_task(self._paint(self.limits.stream)))
 
     def show(self, text: str) -> None:
         """The answer so far. Returns at once; the preview follows at the pace the platform allows."""
@@ -111,10 +112,10 @@ class Draft:
             log.debug("The preview in %s ended: %s", self.place, error)
 
     def _first_part(self) -> str:
-        limits = self.channel.limits
+        limits = self.limits
         if 8 * len(self._text) < limits.max_text:
             return self._text  # no dialect writes a character with more than eight
-        return next(iter(split(self._text, limits.markup, limits.max_text, limits.unit)), "")
+        return next(iter(split(self._text, limits.markup, limits.max_text, limits.unit, limits.max_bytes)), "")
 
     async def _put(self, text: str) -> None:
         if not text or text == self._painted:

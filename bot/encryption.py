@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from roost.cipher import COPY, FILE, begin, change, find_sealed, is_begun
 from roost.errors import ConfigError, RoostError, StoreError
-from roost.home import Lock
+from roost.home import TYPED, Lock
 from roost.salvage import is_damaged
 from roost.schema import connect, connect_whole
 from roost.sealing import open_copies, undo
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from roost.registry import Registry
 
 log = logging.getLogger("roost.cipher")
-
-TYPED = "chat-history"  # the lines typed at a terminal, for its arrow keys: not kept in an encrypted folder
 
 OFF = "Encryption is off."
 HOW = (

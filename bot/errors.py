@@ -39,7 +39,9 @@ class ModelError(RoostError):
 
 
 class BrainError(RoostError):
-    """Say why an answer could not be made."""
+    """Say why an answer could not be made. `status` is what a server refused it with, 0 where none did (RFC 9110)."""
+
+    status: int = 0
 
 
 class ChannelError(RoostError):

@@ -1,4 +1,8 @@
-"""Where a text may be cut without tearing a character apart (Unicode Standard Annex 29, erring towards together)."""
+"""Characters as people see them: grapheme clusters (Unicode Standard Annex 29, https://unicode.org/reports/tr29).
+
+Where versions of the standard differ, cuts err towards together, and counts towards apart: what is cut here nobody
+tears apart, and what is counted here nobody finds to be more.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,23 @@ from itertools import takewhile
 
 _JOINERS = {"\u200d", "\u200c"}
 _EXTENDING = {"Mn", "Mc", "Me"}
+_ENDING = {"Cc", "Cf", "Cs", "Cn", "Zl", "Zp"}
+# Some of the pictographs of Unicode 15: those that emoji are put together from.
+_PICTOGRAPHS = (
+    *((0x2194, 0x2199), (0x2640, 0x2640), (0x2642, 0x2642), (0x2695, 0x2696), (0x26A7, 0x26A7), (0x2708, 0x2708)),
+    *((0x2764, 0x2764), (0x27A1, 0x27A1), (0x2B05, 0x2B07), (0x2B1B, 0x2B1C), (0x1F300, 0x1F3FA), (0x1F400, 0x1F53D)),
+    *((0x1F546, 0x1F64F), (0x1F680, 0x1F6FF), (0x1F7E0, 0x1F7EB), (0x1F90C, 0x1F93A), (0x1F93C, 0x1F945)),
+    (0x1F947, 0x1FAFF),
+)
+
+
+def graphemes(text: str) -> int:
+    """The number of grapheme clusters in a text, or a few more."""
+    return len(text) - sum(_surely_joined(text, place) for place, char in enumerate(text) if place and char >= "\u0300")
 
 
 def joined(text: str, place: int) -> bool:
-    """Whether a cut at `place` would take a grapheme cluster apart.
-
-    It keeps together at least what UAX #29 (https://unicode.org/reports/tr29) does, and a little more.
-    """
+    """Whether a cut at `place` would take a grapheme cluster apart."""
     if not 0 < place < len(text):
         return False
     left, right = text[place - 1], text[place]
@@ -24,17 +38,41 @@ def joined(text: str, place: int) -> bool:
     return _extends(right) or _binds(text, place) or _flag(text, place) or _syllable(left, right)
 
 
-def _extends(char: str) -> bool:
-    """Marks, joiners, skin tones, half-width voicing marks and tags belong to what stands before them."""
+def _surely_joined(text: str, place: int) -> bool:
+    left, right = text[place - 1], text[place]
+    if _is_mark(right):
+        return _is_mark(left) or unicodedata.category(left) not in _ENDING
+    if left == "\u200d":
+        return _is_pictograph(right) and _is_pictograph(_base(text, place - 1))
+    return _flag(text, place) or _block(left, right)
+
+
+def _base(text: str, place: int) -> str:
+    """What the marks before `place` belong to."""
+    marks = takewhile(lambda char: _is_mark(char) and char != "\u200d", reversed(text[:place]))
+    place -= sum(1 for _ in marks)
+    return text[place - 1 : place]
+
+
+def _is_pictograph(char: str) -> bool:
+    return bool(char) and any(first <= ord(char) <= last for first, last in _PICTOGRAPHS)
+
+
+def _is_mark(char: str) -> bool:
+    """Marks that take no room, joiners, skin tones, half-width voicing marks and tags."""
     code = ord(char)
     return (
         char in _JOINERS
-        or unicodedata.category(char) in _EXTENDING
+        or unicodedata.category(char) in {"Mn", "Me"}
         or 0x1F3FB <= code <= 0x1F3FF
         or 0xFF9E <= code <= 0xFF9F
         or 0xE0020 <= code <= 0xE007F
-        or code in {0x0E33, 0x0EB3}
     )
+
+
+def _extends(char: str) -> bool:
+    """What belongs to what stands before it."""
+    return _is_mark(char) or unicodedata.category(char) in _EXTENDING or char in "\u0e33\u0eb3"
 
 
 def _binds(text: str, place: int) -> bool:
@@ -76,3 +114,23 @@ def _syllable(left: str, right: str) -> bool:
         or (leading and "\u1100" <= right <= "\u115f")
         or ((leading and "\ua960" <= right <= "\ua97c") or (trailing and hangul))
     )
+
+
+def _block(left: str, right: str) -> bool:
+    """Hangul as the standard joins it: consonants, then vowels, then consonants."""
+    first, second = _jamo(left), _jamo(right)
+    return second in {"L": ("L", "V", "LV", "LVT"), "LV": ("V", "T"), "V": ("V", "T"), "LVT": ("T",), "T": ("T",)}.get(
+        first, ()
+    )
+
+
+def _jamo(char: str) -> str:
+    """What a part of a Hangul syllable is: leading, vowel, trailing, or several of them."""
+    code = ord(char)
+    if 0xAC00 <= code <= 0xD7A3:
+        return "LVT" if (code - 0xAC00) % 28 else "LV"
+    if 0x1100 <= code <= 0x115F or 0xA960 <= code <= 0xA97C:
+        return "L"
+    if 0x1160 <= code <= 0x11A7 or 0xD7B0 <= code <= 0xD7C6:
+        return "V"
+    return "T" if 0x11A8 <= code <= 0x11FF or 0xD7CB <= code <= 0xD7FB else ""

@@ -10,6 +10,9 @@ import platformdirs
 
 from roost.errors import RoostError, StoreError
 
+# The lines typed at a terminal, for its arrow keys. Not kept in an encrypted folder, nor when something is forgotten.
+TYPED = "chat-history"
+
 
 def data_folder() -> Path:
     """ROOST_HOME, or the place the system has for a user's application data. Created private when missing."""

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from roost.bot import Bot
     from roost.commands import Command
     from roost.contracts import Brain, Memory, Prompt
+    from roost.hearing import Hearing
     from roost.jobs import Job
+    from roost.tools import Offer
     from roost.values import Event, Message, Place, Reply
 
 PROJECT = "roost"
@@ -44,8 +46,18 @@ def register_memories(register: Callable[[str, type[Memory] | str], None]) -> No
 
 
 @hookspec
+def register_hearings(register: Callable[[str, type[Hearing] | str], None]) -> None:
+    """Offer engines that turn speech into text: `register(name, cls)` or `register(name, "module:Class")`."""
+
+
+@hookspec
 def register_commands(register: Callable[[Command], None]) -> None:
     """Offer commands built at load time; `@command` on a function does the same."""
+
+
+@hookspec
+def register_tools(register: Callable[[Offer], None]) -> None:
+    """Offer tools built at load time; `@tool` on a function does the same."""
 
 
 @hookspec
@@ -71,6 +83,11 @@ def shutdown(bot: Bot) -> Any:
 @hookspec
 def on_message(bot: Bot, message: Message) -> Any:
     """A person said something. Return a str or Reply to answer it, None to pass it on. First answer wins."""
+
+
+@hookspec
+def on_overheard(bot: Bot, message: Message) -> Any:
+    """Something was said that gets no answer: talk in a group that is not for the bot, or a message's new text."""
 
 
 @hookspec

@@ -4,7 +4,8 @@ One SQLite file in WAL mode, written by one thread. Every method returns only af
 
     inbox    one row a message or event; `outcome` is NULL until it ends as reply, notice or silent
     outbox   one row a part of a reply; waiting -> sending -> sent, or dead -> revived or dropped
-    person   who has been let in; `alias`: who is the same person on another channel
+    person   who has been let in or blocked; `alias`: who is the same person on another channel
+    request  who asked to be let in; `seat`: where the owners were last; `spent`: what has been used of budgets
     state    what plugins keep between two messages of a person in a place
     wish     what the command line asks of a running bot, and its answer
 """
@@ -26,6 +27,8 @@ import msgspec
 
 from roost.contracts import Said
 from roost.errors import StoreError
+from roost.home import TYPED
+from roost.letters import come_back
 from roost.rows import (
     OPEN,
     Open,
@@ -94,6 +97,11 @@ class Journal:
             return await self._writer.do(operation, alone)
         except sqlite3.Error as error:
             raise StoreError(f"The journal '{self.path}' failed: {error}.") from error
+
+    async def version(self) -> int:
+        """A number that is another once another process has written into the file."""
+        found: int = await self.do(lambda db: db.execute("PRAGMA data_version").fetchone()[0])
+        return found
 
     # Inbox
 
@@ -241,13 +249,19 @@ class Journal:
         row = (self.seals.seal(error, "outbox.error", str(part.place)), part.id)
         await self.do(lambda db: db.execute(sql, row))
 
+    async def undelivered(self, channel: str, id: str, error: str) -> str | None:
+        """Make a message that was sent, by the platform's id, a dead letter; returns its place, None if unknown."""
+        return await self.do(lambda db: come_back(db, self.seals, channel, id, error))
+
     # People
 
     async def people(self) -> dict[str, str]:
         """Who has been let in: the role by `str(person)`."""
-        return dict(await self.do(lambda db: db.execute("SELECT id, role FROM person").fetchall()))
+        sql = "SELECT id, role FROM person WHERE role != 'stranger'"
+        return dict(await self.do(lambda db: db.execute(sql).fetchall()))
 
     async def let_in(self, id: str, role: str, name: str) -> None:
+        """Write down who somebody is from now on; whoever was blocked no longer is."""
         sql = "INSERT OR REPLACE INTO person (id, role, name, since) VALUES (?, ?, ?, ?)"
         row = (id, role, self.seals.seal(name, "person.name", id), time.time())
         await self.do(lambda db: db.execute(sql, row))
@@ -310,12 +324,15 @@ class Journal:
                 db.execute("UPDATE inbox SET body = '', reason = 'forgotten' WHERE seq = ?", (seq,))
                 db.execute("DELETE FROM outbox WHERE seq = ? AND state IN ('sent', 'dead', 'dropped')", (seq,))
             db.execute("DELETE FROM state WHERE person = ?", (person,))
+            db.execute("UPDATE request SET name = '' WHERE person = ?", (person,))
 
         await self.do(erase)
         await self._erase_traces()
 
     async def _erase_traces(self) -> None:
-        """Erase what was erased from where it still is: the write-ahead log, and damaged journals set aside."""
+        """Erase what was erased from where it still is: what was typed at the terminal, the write-ahead log, and
+        damaged journals set aside."""
+        (self.path.parent / TYPED).unlink(missing_ok=True)
         for aside in self.path.parent.glob("journal.damaged-*"):
             log.warning("'%s' is removed: it may hold what was to be forgotten.", aside)
             aside.unlink(missing_ok=True)
@@ -339,6 +356,8 @@ class Journal:
                 rows += dropped
         await self.do(lambda db: db.execute("DELETE FROM state WHERE ends < ?", (time.time(),)))
         await self.do(lambda db: db.execute("DELETE FROM wish WHERE at < ?", (time.time() - 86400,)))
+        await self.do(lambda db: db.execute("DELETE FROM spent WHERE began < ?", (time.time() - 2 * 86400,)))
+        await self.do(lambda db: db.execute("DELETE FROM request WHERE at < ?", (time.time() - 30 * 86400,)))
         return rows
 
 

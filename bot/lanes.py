@@ -46,6 +46,7 @@ class Lanes(Generic[T]):
         self._steps: dict[str, asyncio.Future[Pause | None]] = {}
         self._paused: dict[str, asyncio.TimerHandle | None] = {}
         self._holds = 0
+        self._wakes = 0
         self._changed = asyncio.Event()
 
     def put(self, key: str, item: T) -> None:
@@ -74,7 +75,8 @@ class Lanes(Generic[T]):
         return self._queues[key].popleft()
 
     def wake(self) -> None:
-        """Go on with what paused for no certain time."""
+        """Go on with what paused for no certain time, and with what is about to."""
+        self._wakes += 1
         for key in [key for key, timer in self._paused.items() if timer is None]:
             self._resume(key)
 
@@ -138,9 +140,9 @@ class Lanes(Generic[T]):
         queue = self._queues[key]
         item = queue.popleft()
         step = self._steps[key] = asyncio.ensure_future(self._work(item))
-        step.add_done_callback(partial(self._ended, key, queue, item))
+        step.add_done_callback(partial(self._ended, key, queue, item, self._wakes))
 
-    def _ended(self, key: str, queue: deque[T], item: T, step: asyncio.Future[Pause | None]) -> None:
+    def _ended(self, key: str, queue: deque[T], item: T, wakes: int, step: asyncio.Future[Pause | None]) -> None:
         del self._steps[key]
         pause = None
         if not step.cancelled():
@@ -148,6 +150,8 @@ class Lanes(Generic[T]):
                 log.error("An item in the lane '%s' failed.", key, exc_info=error)
             else:
                 pause = step.result()
+        if pause == Pause() and wakes != self._wakes:
+            pause = Pause(0)  # it decided so before the wake
         if self._queues.get(key) is queue:
             self._go_on(key, queue, item, pause)
         elif key in self._queues:

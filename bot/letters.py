@@ -1,6 +1,6 @@
 """Dead letters: messages that could not be delivered, for a person to read, send again or drop.
 
-They work on the journal's file, whether a bot runs on it or not; a running bot finds revived letters by itself.
+People work on the journal's file, whether a bot runs on it or not; a running bot finds revived letters by itself.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from roost.degrade import append
 from roost.errors import StoreError
+from roost.markdown import Paragraph, Text
+from roost.rows import Part, encode_reply, read_parts
 from roost.schema import File, connect
 from roost.sealing import Seals
 from roost.values import Reply
@@ -78,3 +81,30 @@ def drop(path: Path, id: int | None = None, cipher: Cipher | None = None) -> int
         dropped = db.execute(sql, (id or 0,)).rowcount
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the write-ahead log still holds the texts
         return dropped
+
+
+def come_back(db: sqlite3.Connection, seals: Seals, channel: str, id: str, error: str) -> str | None:
+    """Make the message with the platform's id `id` a dead letter, if it was sent; returns its place.
+
+    None when the channel has sent no such message, or it is known to have come back. As it is nowhere on the screen,
+    sending it again edits and marks nothing.
+    """
+    condition = (
+        "state = 'sent' AND place >= ? AND place < ? AND sent LIKE '[%'"
+        " AND EXISTS (SELECT 1 FROM json_each(outbox.sent) WHERE value = ?)"
+    )
+    place = None
+    for part in read_parts(db, seals, condition, (f"{channel}:", f"{channel};", id)):
+        place = str(part.place)
+        body = seals.seal(encode_reply(_without_files(part)), "outbox.body", place)
+        row = (seals.seal(error, "outbox.error", place), body, part.id)
+        db.execute("UPDATE outbox SET state = 'dead', draft = '', unsure = 0, error = ?, body = ? WHERE id = ?", row)
+    return place
+
+
+def _without_files(part: Part) -> Reply:
+    """The message, in which lines stand for the files that were not kept once they were sent."""
+    gone = [one for one in part.reply.attachments if one.data is None and not one.url]
+    lines = (Paragraph((Text(f"[{f'{one.kind} {one.name}'.strip()}: it was not kept]"),)) for one in gone)
+    kept = tuple(one for one in part.reply.attachments if one not in gone)
+    return replace(part.reply, text=append(part.reply.text, lines), attachments=kept)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import secrets
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from roost.access import ALPHABET
 from roost.commands import command
 from roost.hookspecs import hookimpl
+from roost.pairing import meant, new_code, shown
 from roost.values import Message
 from roost.wishes import offer
 
@@ -34,7 +33,7 @@ class Codes:
 
     def give(self, person: str) -> str:
         """A new code for a person, valid for ten minutes and once."""
-        code = "".join(secrets.choice(ALPHABET) for _ in range(8))
+        code = new_code()
         self.given[code] = person, time.monotonic() + VALID
         while len(self.given) > KEPT:
             self.given.popitem(last=False)
@@ -44,7 +43,7 @@ class Codes:
         """Who a code was given to; None when it is not valid or this person has tried too often."""
         now = time.monotonic()
         tries = [at for at in self.wrong.get(person, []) if now - at < VALID]
-        code = code.upper().replace("-", "").replace(" ", "")
+        code = meant(code)
         known = next((one for one in self.given if hmac.compare_digest(one.encode(), code.encode())), None)
         if known is None or len(tries) >= TRIES or self.given[known][1] < now:
             self.wrong[person] = [*tries, now]
@@ -65,7 +64,7 @@ async def link(bot: Bot, message: Message, code: str = "") -> str:
     prefix, me = bot.config.bot.prefix, str(message.sender)
     if not code:
         given = codes.give(me)
-        return f"Within ten minutes, write to me on the other channel: `{prefix}link {given[:4]}-{given[4:]}`"
+        return f"Within ten minutes, write to me on the other channel: `{prefix}link {shown(given)}`"
     other = codes.take(code, me)
     if other is None:
         return f"That code is not valid. `{prefix}link` on the other channel gives a new one."
@@ -81,12 +80,6 @@ async def unlink(bot: Bot, message: Message) -> str:
     if await bot.people.part_from(str(message.sender)):
         return "From now on you are nobody else to me."
     return "You are nobody else to me anyway."
-
-
-@offer
-async def list_links(bot: Bot) -> str:
-    links = await bot.people.all()
-    return "\n".join(" = ".join(persons) for persons in links) or "Nobody is linked."
 
 
 @offer
@@ -112,15 +105,7 @@ def register_cli(cli: click.Group) -> None:
 
 @click.group()
 def people() -> None:
-    """People who are known on several channels."""
-
-
-@people.command("list")
-def people_list() -> None:
-    """List who is the same person."""
-    from roost.cli import granted
-
-    click.echo(granted(list_links))
+    """Who is let in, who is kept out, and who is the same person on several channels."""
 
 
 @people.command("link")

@@ -10,8 +10,9 @@ from base64 import b64encode
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from html import escape
-from ipaddress import IPv6Address, ip_address
 from pathlib import Path
+
+from roost.web_visitors import source
 
 SESSION_SECONDS = 30 * 24 * 3600
 TRIES = 5
@@ -51,16 +52,16 @@ class Login:
 
     def patient(self, address: str) -> bool:
         """Whether another try is allowed from this address: fewer than TRIES failures in TRY_SECONDS."""
-        failures = self._failures.get(_source(address), deque())
+        failures = self._failures.get(source(address), deque())
         while failures and failures[0] <= self._clock() - TRY_SECONDS:
             failures.popleft()
         return len(failures) < TRIES
 
     def failed(self, address: str) -> None:
         """Count a wrong token against an address."""
-        source = _source(address)
-        self._failures.setdefault(source, deque(maxlen=TRIES)).append(self._clock())
-        self._failures.move_to_end(source)
+        key = source(address)
+        self._failures.setdefault(key, deque(maxlen=TRIES)).append(self._clock())
+        self._failures.move_to_end(key)
         if len(self._failures) > _ADDRESSES:
             self._failures.popitem(last=False)
 
@@ -71,15 +72,6 @@ class Login:
 def _bytes(text: str) -> bytes:
     # A header that is not UTF-8 arrives with lone surrogates in it.
     return text.encode(errors="replace")
-
-
-def _source(address: str) -> str:
-    """What one visitor can be told apart by: an IPv6 subscriber owns a whole /64 (RFC 6177)."""
-    try:
-        ip = ip_address(address)
-    except ValueError:
-        return address
-    return ip.exploded[:19] if isinstance(ip, IPv6Address) and not ip.ipv4_mapped else str(ip)
 
 
 _PAGE = Path(__file__).with_name("login.html").read_text(encoding="utf-8")

@@ -4,7 +4,8 @@
     not sent   tried again: after the platform's own retry-after, or with growing pauses
     unknown    the platform drops a repetition by its key, or the repetition bears a visible mark
 
-What a platform will never take, or what has been tried long enough, becomes a dead letter.
+What a platform will never take, what has been tried long enough, or what a platform took and could not deliver
+becomes a dead letter.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
 from roost.contracts import Channel, Limits
@@ -24,31 +26,42 @@ from roost.lanes import Lanes, Pause
 from roost.logs import redact
 from roost.pace import Pace
 from roost.rows import Part
-from roost.values import Place, Sent
+from roost.values import Place, Reply, Sent
 from roost.waiting import Waiting
 
 log = logging.getLogger("roost.outbox")
 
 LONGEST_PAUSE = 60.0  # seconds between two tries
+REASON = 500  # characters of a reason that are kept
 LONGEST_WAIT = 86400.0  # seconds; a part that is due later than that was put off by a clock gone wrong
 UNSURE_TRIES = 5  # tries of a part whose outcome stays unknown
+EARLY = 1_000  # messages of which more is known than that they were sent
 PATIENCE = 1_500  # tries, about a day of them, after which a part becomes a dead letter; clocks may jump
 
 
 class Outbox:
     """Delivers what the journal holds, each channel by itself.
 
-    `running` gives a channel by name while it can deliver, None otherwise.
+    `running` gives a channel by name while it can deliver, None otherwise. `fill` puts into a reply what leaves
+    without ever being on the disk.
     """
 
-    def __init__(self, journal: Journal, running: Callable[[str], Channel | None], repeat_mark: str) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        running: Callable[[str], Channel | None],
+        repeat_mark: str,
+        fill: Callable[[Place, Reply], Awaitable[Reply]] | None = None,
+    ) -> None:
         self._journal = journal
         self._running = running
         self._mark = repeat_mark
+        self._fill = fill
         self._lanes: dict[str, Lanes[int]] = {}
         self._queued: dict[str, set[int]] = {}
         self._waiting: Waiting[Part] = Waiting(journal.part)
         self._paces: dict[str, Pace] = {}
+        self._early: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     def open(self, channel: str) -> None:
         """Take on a channel: from now on what is put for it is delivered."""
@@ -82,17 +95,40 @@ class Outbox:
         """The number of places that something is to be delivered to."""
         return sum(map(len, self._lanes.values()))
 
-    def limits(self, channel: Channel) -> Limits:
-        """A channel's limits, less the room that the mark of a repetition may need."""
-        limits = channel.limits
+    def limits(self, channel: Channel, place: Place) -> Limits:
+        """A place's limits, less the room that the mark of a repetition may need."""
+        limits = channel.limits_at(place)
         if limits.idempotent:
             return limits
-        return replace(limits, max_text=max(1, limits.max_text - 2 * len(self._mark.encode()) - 1))
+        mark = 2 * len(self._mark.encode()) + 1
+        fewer = max(1, limits.max_bytes - mark) if limits.max_bytes else 0
+        return replace(limits, max_text=max(1, limits.max_text - mark), max_bytes=fewer)
 
     def spare(self, place: Place) -> bool:
         """Take a turn in the pace of a place, if there is one to spare for a preview."""
         channel = self._running(place.channel)
         return channel is not None and self._pace(channel).spare(place)
+
+    async def undelivered(self, channel: str, id: str, reason: str) -> None:
+        """Make a message a dead letter that the platform had taken under the id `id`, and could not deliver.
+
+        The platform may say so before it is written down that the message was sent at all. What was sent too long ago
+        is in the log alone.
+        """
+        reason = redact(" ".join(reason.split())[:REASON]) or "The platform did not say why."
+        self._early[channel, id] = reason
+        while len(self._early) > EARLY:
+            self._early.popitem(last=False)
+        if not await self._come_back(channel, id):
+            log.info("[channels.%s] could not deliver the message '%s', which is not known: %s", channel, id, reason)
+
+    async def _come_back(self, channel: str, id: str) -> bool:
+        reason = self._early.get((channel, id))
+        place = await self._journal.undelivered(channel, id, reason) if reason is not None else None
+        if place is not None:
+            self._early.pop((channel, id), None)
+            log.warning("A message to %s became a dead letter after it was sent: %s", place, reason)
+        return place is not None
 
     def wake(self) -> None:
         """Tell that a channel has come up."""
@@ -144,6 +180,8 @@ class Outbox:
                 raise
             return await self._failed(part, error)
         await self._journal.sent(part, sent)
+        for one in sent.ids:
+            await self._come_back(part.place.channel, one)
         return None
 
     def _pace(self, channel: Channel) -> Pace:
@@ -154,7 +192,8 @@ class Outbox:
 
     async def _send(self, channel: Channel, part: Part) -> Sent:
         reply = replace(part.reply, key=part.key)
-        if part.unsure and not channel.limits.idempotent:
+        reply = await self._fill(part.place, reply) if self._fill is not None else reply
+        if part.unsure and not channel.limits_at(part.place).idempotent:
             reply = replace(reply, text=f"{self._mark}\n{reply.text}")  # a line of its own, before whatever begins
         if part.draft is not None:
             try:
@@ -176,7 +215,8 @@ class Outbox:
             await self._journal.bury(part, redact(str(error)))
             return None
         asked = error.retry_after if isinstance(error, NotSent) else None
-        pause = asked if asked is not None else min(LONGEST_PAUSE, 2.0 ** min(part.tries, 8) / 4)
+        # Who asks for a second each time is asked less and less often, or a day's patience would last for minutes.
+        pause = max(asked or 0.0, min(LONGEST_PAUSE, 2.0 ** min(part.tries, 8) / 4))
         pause += random.uniform(0, pause / 4)
         log.info("A message to %s was not delivered (try %d): %s", part.place, part.tries, error)
         await self._journal.put_off(part, time.time() + pause, redact(str(error)))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SHOWN = 20  # letters listed at a time
 
 
-@command(owner=True)
+@command(role="owner")
 async def status(bot: Bot, message: Message) -> str:
     """Tell how I am: channels, what waits, what could not be delivered."""
     waiting = await bot.journal.waiting()
@@ -25,6 +25,7 @@ async def status(bot: Bot, message: Message) -> str:
     lines = [_line(one, waiting.pop(name, 0)) for name, one in sorted(bot.channels.items())]
     lines += [f"- {name}: not switched on, {count} waiting" for name, count in sorted(waiting.items())]
     dead = len(dead_letters.dead(bot.journal.path, cipher=bot.journal.cipher))
+    lines += [f"- the plugin '{one.plugin}': {one.reason}" for one in bot.registry.failures]
     lines += [f"- {dead} could not be delivered: `{bot.config.bot.prefix}letters`"] if dead else []
     return "\n".join([f"I am {bot.name}.", "", *lines])
 
@@ -46,7 +47,7 @@ def span(seconds: float) -> str:
     return f"{max(0.0, seconds):.0f} s"
 
 
-@command(owner=True)
+@command(role="owner")
 def letters(bot: Bot, what: Literal["list", "show", "resend", "drop"] = "list", number: int | None = None) -> str:
     """List what could not be delivered, show one, send it again or drop it; without a number, all."""
     journal = (bot.journal.path, number, bot.journal.cipher)

@@ -42,12 +42,9 @@ class Pace:
     """The rate limits of one channel: of the account and of each place. What bot.toml says goes first."""
 
     def __init__(self, channel: Channel) -> None:
-        given: ChannelConfig = channel.config
-        limits = channel.limits
         self.channel = channel
-        rate = first(given.rate, limits.rate)
-        self._place_rate = first(given.place_rate, limits.place_rate)
-        self._group_rate = first(given.group_rate, given.place_rate, limits.group_rate, limits.place_rate)
+        self._given: ChannelConfig = channel.config
+        rate = first(self._given.rate, channel.limits.rate)
         self._all = Bucket(rate, rate) if rate else None
         self._places: dict[str, Bucket] = {}
 
@@ -67,9 +64,15 @@ class Pace:
         return True
 
     def _buckets(self, place: Place) -> list[Bucket]:
-        rate = self._place_rate if place.kind == "direct" else self._group_rate
+        rate = self._rate(place)
         own = [self._bucket(str(place), rate)] if rate else []
         return [*own, self._all] if self._all else own
+
+    def _rate(self, place: Place) -> float | None:
+        given, limits = self._given, self.channel.limits_at(place)
+        if place.kind == "direct":
+            return first(given.place_rate, limits.place_rate)
+        return first(given.group_rate, given.place_rate, limits.group_rate, limits.place_rate)
 
     def _bucket(self, place: str, rate: float) -> Bucket:
         if place not in self._places:

@@ -11,25 +11,26 @@ import asyncio
 import contextlib
 import functools
 import logging
-import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from roost.commands import Command, replies, shorten
-from roost.commands import called as command_name
-from roost.contracts import Brain, Busy, ChannelConfig, Turn
+from roost.asking import Asked, Pending, Permission
+from roost.contracts import Busy, ChannelConfig, Turn
 from roost.degrade import choose
 from roost.dispatch import is_cancelled
 from roost.draft import Draft
 from roost.errors import RoostError, StoreError
+from roost.functions import Functions
+from roost.hearing import heard
 from roost.journal import Outcome
 from roost.lanes import Lanes
-from roost.prompt import build, turn_text
-from roost.registry import did_you_mean
-from roost.rows import Open, mend
+from roost.logs import redact
+from roost.prompt import turn_text
+from roost.rows import Open, readable
 from roost.states import States
+from roost.thinking import Thinking
 from roost.values import Button, Event, Message, Person, Place, Reply, Sent
 from roost.waiting import Waiting
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("roost.pipeline")
 
 OFFERED = 1000  # places whose last buttons are remembered where a platform shows them as a list
+ALBUM = 1.0  # seconds in which the rest of an album comes
 ASIDE = " !"  # ends the key of a lane for what cannot wait; no place has a space
 STOPPED = " … (stopped)"
 
@@ -59,6 +61,12 @@ class Accepted:
     text: str = ""
     stopped: str = ""
     collected: tuple[int, ...] = ()
+
+    def show(self, text: str) -> None:
+        """The answer so far."""
+        self.text = text
+        if self.draft is not None:
+            self.draft.show(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,8 @@ class Pipeline:
         self.bot = bot
         self.lanes: Lanes[int] = Lanes(self._take_up, urgent=lambda key: key.endswith(ASIDE))
         self.states = States(bot.journal)
+        self.functions = Functions(bot)
+        self.thinking = Thinking(bot)
         self._waiting: Waiting[Open] = Waiting(bot.journal.open_item)
         self.closed = False
         self._accepting: set[asyncio.Future[bool]] = set()
@@ -101,10 +111,11 @@ class Pipeline:
 
     async def _accept(self, item: Message | Event) -> bool:
         try:
-            seq = await self.bot.journal.accept(item)
-        except UnicodeEncodeError:
-            item = mend(item)
-            seq = await self.bot.journal.accept(item)
+            item = readable(item)
+        except (TypeError, ValueError, OverflowError) as error:
+            log.warning("[channels.%s] brought what is no message, it was passed over: %s", item.place.channel, error)
+            return False
+        seq = await self.bot.journal.accept(item)
         if seq is None:
             return False
         self.queue(Open(seq, item))
@@ -127,8 +138,8 @@ class Pipeline:
         self._waiting.drop(lambda one: one.item.place.channel == channel)
 
     def _lane(self, item: Message | Event) -> str:
-        named = self._command(item.text) if isinstance(item, Message) else None
-        aside = named is not None and named[0] is not None and named[0].immediate
+        named = self.functions.command(item.text) if isinstance(item, Message) else None
+        aside = named is not None and named.command is not None and named.command.immediate
         return str(item.place) + (ASIDE if aside else "")
 
     def break_off(self, place: Place, reason: str = "stopped") -> bool:
@@ -169,7 +180,10 @@ class Pipeline:
         if found is None:
             return
         if isinstance(found.item, Event):
-            await self.bot.dispatch.all("on_event", bot=self.bot, event=found.item)
+            event = found.item
+            if event.kind == "undelivered":
+                await self.bot.outbox.undelivered(event.place.channel, event.message_id, event.value)
+            await self.bot.dispatch.all("on_event", bot=self.bot, event=event)
             await self.bot.journal.finish(seq, "silent", (), "event")
             return
         await self._work(Accepted(seq, self._lane(found.item), found.earlier), found.item)
@@ -185,8 +199,10 @@ class Pipeline:
                 accepted.draft.cancel()
 
     async def _collect(self, accepted: Accepted, message: Message) -> Message:
-        """Where bot.toml says so, take along what the same person has said meanwhile."""
-        if self._busy(message.place) != "collect" or not self._is_plain(message):
+        """Take along the rest of an album and, where bot.toml says so, what the same person has said meanwhile."""
+        if message.album:
+            await self._await_album()
+        elif self._busy(message.place) != "collect" or not self._is_plain(message):
             return message
         while (seq := self.lanes.next(accepted.lane)) is not None:
             following = await self._waiting.take(seq)
@@ -202,17 +218,28 @@ class Pipeline:
         assert isinstance(following.item, Message)
         accepted.collected += (accepted.seq,)
         accepted.seq, accepted.earlier = following.seq, following.earlier or accepted.earlier
-        text = f"{message.text}\n{following.item.text}"
-        attachments = message.attachments + self._bound(following.item).attachments
-        return replace(following.item, text=text, attachments=attachments)
+        return replace(
+            following.item,
+            text="\n".join(filter(None, (message.text, following.item.text))),
+            attachments=message.attachments + self._bound(following.item).attachments,
+            addressed=message.addressed or following.item.addressed,
+            quote=following.item.quote or message.quote,
+        )
+
+    @staticmethod
+    async def _await_album() -> None:
+        """Its messages come one by one, and none says that it is the last."""
+        await asyncio.sleep(ALBUM)
 
     def _joins(self, message: Message, item: Message | Event) -> bool:
-        if not isinstance(item, Message) or not self._is_plain(item):
+        if not isinstance(item, Message) or not self._is_plain(item) or item.sender != message.sender:
             return False
-        return (item.sender, item.addressed) == (message.sender, message.addressed)
+        if message.album or item.album:
+            return item.album == message.album
+        return item.addressed == message.addressed
 
     def _is_plain(self, message: Message) -> bool:
-        return not message.edited and self._command(message.text) is None
+        return not message.edited and self.functions.command(message.text) is None
 
     async def _ending(self, accepted: Accepted, message: Message) -> Answer:
         """The answer, whatever happens. Only while it is being made can it be broken off."""
@@ -247,22 +274,39 @@ class Pipeline:
     async def _answer(self, accepted: Accepted, message: Message) -> Answer:
         """The first station that has something to say ends the way."""
         channel = self.bot.channel(message.place.channel)
+        pending = message.state.get(Pending)
+        if pending is not None:  # an answer needs no mention of the bot
+            message = replace(message, addressed=True)
         verdict = await self.bot.access.admit(message, local=channel is not None and channel.local)
         if not verdict.welcome:
             if verdict.overhear:
-                await self._overhear(message)
+                await self._overheard(message)
             return Answer.say(*([Reply(verdict.answer)] if verdict.answer else []), reason=verdict.reason)
         if message.edited:
-            await self._overhear(message)
+            await self._overheard(message)
             return Answer("silent", reason="edited")
-        message = self._chosen(message)
-        if (answer := await self.bot.dispatch.first("on_message", bot=self.bot, message=message)) is not None:
-            return Answer.say(*[one async for one in replies(answer)], reason="plugin")
-        if (named := self._command(message.text)) is not None:
-            return await self._run(*named, message)
+        message = await heard(self._chosen(message), self.bot.leaving.ear(message))
+        named = self.functions.command(message.text)
+        if pending is not None and named is None:
+            return await self._go_on(accepted, pending, message)
+        if (said := await self.functions.answer(message)) is not None:
+            return Answer.say(*said.replies, reason=said.reason)
         if not message.text.strip() and not message.attachments:
             return Answer("silent", reason="empty")
         return await self._think(accepted, message)
+
+    async def _go_on(self, accepted: Accepted, pending: Pending, message: Message) -> Answer:
+        """Let what asked this person something go on with the answer."""
+        del message.state[Pending]
+        first = pending.first(message)
+        if pending.what == "tools":
+            return await self._think(accepted, first, pending)
+        said = await self.functions.go_on(pending, first)
+        return Answer.say(*said.replies, reason=said.reason)
+
+    async def _overheard(self, message: Message) -> None:
+        await self._overhear(message)
+        await self.bot.dispatch.all("on_overheard", bot=self.bot, message=message)
 
     async def _overhear(self, message: Message, said: str = "") -> None:
         """Remember what gets no full answer: talk in a group, the new text of an old message, an answer broken off."""
@@ -281,63 +325,35 @@ class Pipeline:
         value = choose(message.text, offered) if offered else None
         return message if value is None else replace(message, text=value)
 
-    # Commands
-
-    def _command(self, text: str) -> tuple[Command | None, str, str] | None:
-        """The command a text calls, its name and its arguments; None when the text is no command."""
-        prefix = re.escape(self.bot.config.bot.prefix)
-        match = re.match(rf"{prefix}([A-Za-z0-9_-]+)(?:@\w+)?(?:\s+|$)", text)
-        if match is None:
-            return None
-        name = command_name(match[1])
-        return self.bot.registry.commands.get(name), name, text[match.end() :]
-
-    async def _run(self, command: Command | None, name: str, rest: str, message: Message) -> Answer:
-        prefix = self.bot.config.bot.prefix
-        if command is None:
-            hint = did_you_mean(name, self.bot.registry.commands)
-            return Answer.say(Reply(f"There is no command {prefix}{shorten(name)}.{hint}"), reason="unknown command")
-        if command.owner and self.bot.role(message) != "owner":
-            return Answer.say(Reply(f"{prefix}{name} is for my owner."), reason="not allowed")
-        async with asyncio.timeout(self.bot.dispatch.time_limit):
-            said = await command.run(rest, message, self.bot, prefix)
-        return Answer.say(*said, reason=f"command {name}")
-
     # Thinking
 
-    async def _think(self, accepted: Accepted, message: Message) -> Answer:
+    async def _think(self, accepted: Accepted, message: Message, pending: Pending | None = None) -> Answer:
         channel = self.bot.channel(message.place.channel)
         if channel is not None:
             accepted.draft = Draft(channel, message, accepted.seq, self.bot.journal, accepted.earlier, self.bot.outbox)
             accepted.draft.open()
-        async with self.bot.thinking() as brain:
-            await brain.load()
-            async with asyncio.timeout(brain.config.timeout):
-                turn = await self._listen(accepted, message, brain)
-        text = accepted.text.strip()
-        if not text:
-            raise RoostError("I have no answer to that.")
-        await self.bot.memory.remember(message.place, [turn, Turn("assistant", text, id=message.id)])
-        return Answer.say(Reply(text), reason="thought")
+        try:
+            thought = await self.thinking.about(message, accepted.show, pending)
+        except Asked as asked:
+            return await self._wait(message, asked, pending)
+        await self.bot.memory.remember(message.place, thought.turns)
+        return Answer.say(Reply(thought.note + thought.text), reason="thought")
 
-    async def _listen(self, accepted: Accepted, message: Message, brain: Brain) -> Turn:
-        """Ask the brain and gather what it says; returns the turn of the message as it is to be remembered."""
-        facts = [fact.text for _, fact in await self.bot.facts(message)]
-        prompt, turn = await build(brain, self.bot.memory, self.bot.system_text(), message, facts)
-        async for other in self.bot.dispatch.each("before_think", bot=self.bot, message=message, prompt=prompt):
-            prompt = other
-        async for piece in brain.think(prompt):
-            accepted.text += piece
-            if accepted.draft is not None:
-                accepted.draft.show(accepted.text)
-        return turn
+    async def _wait(self, message: Message, asked: Asked, before: Pending | None) -> Answer:
+        """Ask what tools need a person's word for. What was said so far is remembered, and replaced by the answer."""
+        work = asked.work if isinstance(asked, Permission) else before.work if before else None
+        pending = replace(Pending.of("tools", "", message, asked), work=work)
+        message.state.put(Pending, pending, asked.seconds)
+        await self._overhear(message, asked.question.text)
+        return Answer.say(asked.question, reason="asked for permission")
 
     async def _notice(self, accepted: Accepted, message: Message, error: BaseException) -> Answer:
         """Tell the person that there is no answer, and why, in words that are for them."""
-        log.error("No answer in %s: %s", message.place, error, exc_info=error if unexpected(error) else None)
+        why = str(error) or type(error).__name__
+        log.error("No answer in %s: %s", message.place, why, exc_info=error if unexpected(error) else None)
         await self.bot.dispatch.all("on_error", bot=self.bot, error=error, message=message)
         text = f"{accepted.text.strip()}\n\n⚠️ {excuse(error)}".strip()
-        return Answer("notice", [Reply(text)], type(error).__name__)
+        return Answer("notice", [Reply(text, notice=True)], type(error).__name__)
 
     # The end
 
@@ -353,7 +369,7 @@ class Pipeline:
             preview,
             unsure=draft.unsure if draft is not None else earlier is not None and not earlier.ids,
             collected=accepted.collected,
-            state=self.states.changed(message) if answer.outcome != "notice" else None,
+            state=self.states.changed(message, failed=answer.outcome == "notice"),
         )
         self.bot.outbox.put(written)
 
@@ -364,7 +380,7 @@ class Pipeline:
             parts = await self.bot.fitted(message.place, replies)
         except Exception:
             log.exception("The answer in %s cannot be written.", message.place)
-            parts = [(message.place, self._addressed(Reply(FAILED), message))]
+            parts = [(message.place, self._addressed(Reply(FAILED, notice=True), message))]
         else:
             self._offer(message.place, replies)
         return parts
@@ -377,7 +393,7 @@ class Pipeline:
         """Remember buttons that are shown as a numbered list."""
         channel = self.bot.channel(place.channel)
         buttons = tuple(button for reply in said for button in reply.buttons)
-        if buttons and channel is not None and len(buttons) > channel.limits.buttons:
+        if buttons and channel is not None and len(buttons) > channel.limits_at(place).buttons:
             self._offered[str(place)] = buttons
             if len(self._offered) > OFFERED:
                 self._offered.popitem(last=False)
@@ -396,4 +412,4 @@ def excuse(error: BaseException) -> str:
         return "That took too long, so I stopped."
     if isinstance(error, StoreError):
         return "I cannot read or write my files. My log has the details."
-    return str(error) if isinstance(error, RoostError) else FAILED
+    return redact(str(error)) if isinstance(error, RoostError) else FAILED

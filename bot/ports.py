@@ -32,9 +32,18 @@ def _inodes(port: int, proc: Path) -> Iterator[str]:
 
 def _holds(process: Path, sockets: set[str]) -> bool:
     try:
-        return any(str(link.readlink()) in sockets for link in (process / "fd").iterdir())
+        links = list((process / "fd").iterdir())
     except OSError:
         return False
+    return any(_target(link) in sockets for link in links)
+
+
+def _target(link: Path) -> str:
+    """Where a link leads; nowhere when it is gone by now, as the one by which our own were listed is."""
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""
 
 
 def _name(process: Path) -> str:

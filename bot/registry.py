@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import importlib.util
 import logging
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
+from traceback import walk_tb
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
@@ -20,7 +20,12 @@ from roost import hookspecs
 from roost.commands import Command
 from roost.contracts import Brain, Channel, Memory
 from roost.errors import ConfigError, PluginError
+from roost.folder import PACKAGE, Source, import_source, sources
+from roost.hearing import Deaf, Hearing
 from roost.jobs import Job
+from roost.logs import redact
+from roost.settings import PluginsTable
+from roost.tools import Mark, Offer, check, offer
 
 log = logging.getLogger("roost.plugins")
 C = TypeVar("C")
@@ -28,8 +33,12 @@ C = TypeVar("C")
 BUILTINS = (
     "roost.builtin",
     "roost.owner",
+    "roost.guarding",
     "roost.remembering",
     "roost.linking",
+    "roost.plugincli",
+    "roost.privacycli",
+    "roost.mounts",
     "roost.channels.builtin",
     "roost.brains.builtin",
     "roost.memory.builtin",
@@ -43,14 +52,23 @@ class Shelf(Generic[C]):
     noun: str
     entries: dict[str, type[C] | str] = field(default_factory=dict)
     always: list[str] = field(default_factory=list)
+    plugins: dict[str, str] = field(default_factory=dict)
 
-    def put(self, name: str, entry: type[C] | str, always: bool = False) -> None:
+    def put(self, name: str, entry: type[C] | str, always: bool = False, *, plugin: str = "") -> None:
         """Add an entry. One that is `always` there needs no table in bot.toml."""
         if name in self.entries and self.entries[name] != entry:
             raise PluginError(f"There are two {self.noun}s named '{name}': {self.entries[name]} and {entry}.")
         self.entries[name] = entry
-        if always:
+        self.plugins[name] = plugin
+        if always and name not in self.always:
             self.always.append(name)
+
+    def drop(self, plugin: str) -> None:
+        """Take out what a plugin put in."""
+        for name in [name for name, whose in self.plugins.items() if whose == plugin]:
+            del self.entries[name], self.plugins[name]
+            if name in self.always:
+                self.always.remove(name)
 
     def take(self, name: str) -> type[C]:
         """The class called `name`. Raises ConfigError when there is none, or when it needs a package."""
@@ -94,48 +112,95 @@ class Registry:
         self.channels: Shelf[Channel] = Shelf("channel")
         self.brains: Shelf[Brain] = Shelf("brain")
         self.memories: Shelf[Memory] = Shelf("memory")
+        self.hearings: Shelf[Hearing] = Shelf("engine for speech", {"none": Deaf})
         self.commands: dict[str, Command] = {}
         self.jobs: dict[str, Job] = {}
+        self.tools: dict[str, Offer] = {}
         self.failures: list[Failure] = []
-        self.files: dict[str, Path] = {}
+        self.order: dict[str, int] = {}
+        self.options: dict[str, type[Any]] = {}
 
-    def load(self, folder: Path | None = None, disabled: Iterable[str] = ()) -> None:
-        """Load built-ins, installed plugins and the files in `folder`. One that fails stops no other."""
-        disabled = set(disabled)
+    def load(self, where: PluginsTable | None = None, beside: Path | None = None) -> None:
+        """Load built-ins, installed plugins and, as `where` says, the files in a folder `beside` bot.toml.
+
+        One that fails stops no other.
+        """
+        disabled = set(where.disable) if where else set()
         for name in BUILTINS:
             self.add(importlib.import_module(name), name)
         for point in importlib.metadata.entry_points(group=hookspecs.PROJECT):
             if point.name not in disabled:
                 self._try(point.name, point.load)
-        for name, path in plugin_files(folder):
-            if name not in disabled:
-                self._try(name, lambda name=name, path=path: import_file(name, path))
-                self.files[name] = path
+        if where is not None and beside is not None:
+            for source in in_folder(where, beside):
+                self._try(source.name, lambda source=source: import_source(source))
 
     def add(self, module: ModuleType | object, name: str) -> None:
         """Register one plugin: its hooks, then the commands and jobs marked in it. Raises PluginError."""
-        before = dict(self.commands), dict(self.jobs)
+        before = dict(self.commands), dict(self.jobs), dict(self.tools)
         self.plugins.register(module, name)
         try:
             self._check_hooks(name)
             self._collect(module, name)
-        except Exception:
-            self.commands, self.jobs = before
-            self.plugins.unregister(name=name)
+        except BaseException:
+            self.commands, self.jobs, self.tools = before
+            self.options.pop(name, None)
+            self._drop(name)
             raise
+        self.order.setdefault(name, len(self.order))
 
     def remove(self, name: str) -> None:
         """Take a plugin out again, with everything it registered."""
-        self.plugins.unregister(name=name)
+        self._drop(name)
         self.commands = {key: one for key, one in self.commands.items() if one.plugin != name}
         self.jobs = {key: one for key, one in self.jobs.items() if one.plugin != name}
+        self.tools = {key: one for key, one in self.tools.items() if one.plugin != name}
+        self.options.pop(name, None)
+
+    def _drop(self, name: str) -> None:
+        self.plugins.unregister(name=name)
+        for shelf in self._shelves():
+            shelf.drop(name)
+
+    def _shelves(self) -> tuple[Shelf[Any], ...]:
+        return (self.channels, self.brains, self.memories, self.hearings)
+
+    def replace(self, name: str, module: ModuleType | object) -> None:
+        """Put another version of a plugin where the one before was. Raises PluginError, and that one stays."""
+        before = self.plugins.get_plugin(name)
+        if before is not None:
+            self.remove(name)
+        try:
+            self.add(module, name)
+        except BaseException:
+            if before is not None:
+                self.add(before, name)
+            raise
+
+    def offers(self, name: str) -> bool:
+        """Whether a table of bot.toml may say something that a plugin has offered."""
+        return name in self.options or any(name in shelf.plugins.values() for shelf in self._shelves())
+
+    def implementations(self, hook: str, plugin: str = "") -> list[pluggy.HookImpl]:
+        """Who has a hook, in the order in which plugins were first loaded, whatever was replaced since."""
+        found = getattr(self.plugins.hook, hook).get_hookimpls()
+        found = [one for one in found if not plugin or one.plugin_name == plugin]
+        return sorted(found, key=lambda one: self.order.get(one.plugin_name, len(self.order)))
+
+    def failed(self, name: str, error: BaseException | None) -> str:
+        """Note why a plugin is not there as it should be, or that it is; returns the reason."""
+        self.failures = [one for one in self.failures if one.plugin != name]
+        if error is None:
+            return ""
+        reason = redact(str(error) if isinstance(error, PluginError) else where_it_failed(error))
+        self.failures.append(Failure(name, reason))
+        return reason
 
     def _try(self, name: str, load: Any) -> None:
         try:
             self.add(load(), name)
         except (Exception, SystemExit) as error:
-            self.failures.append(Failure(name, where_it_failed(error)))
-            log.error("The plugin '%s' was left out: %s", name, self.failures[-1].reason)
+            log.error("The plugin '%s' was left out: %s", name, self.failed(name, error))
 
     def _check_hooks(self, name: str) -> None:
         known = [hook for hook in vars(hookspecs) if hasattr(getattr(hookspecs, hook), "roost_spec")]
@@ -150,16 +215,22 @@ class Registry:
     def _collect(self, module: ModuleType | object, name: str) -> None:
         plugin = self.plugins.subset_hook_caller
         others = [one for one in self.plugins.get_plugins() if one is not module]
-        plugin("register_channels", others)(register=self.channels.put)
-        plugin("register_brains", others)(register=self.brains.put)
-        plugin("register_memories", others)(register=self.memories.put)
+        plugin("register_channels", others)(register=partial(self.channels.put, plugin=name))
+        plugin("register_brains", others)(register=partial(self.brains.put, plugin=name))
+        plugin("register_memories", others)(register=partial(self.memories.put, plugin=name))
+        plugin("register_hearings", others)(register=partial(self.hearings.put, plugin=name))
         plugin("register_commands", others)(register=lambda command: self._add_command(command, name))
+        plugin("register_tools", others)(register=lambda one: self._add_tool(one, name))
         plugin("register_jobs", others)(register=lambda job: self._add_job(job, name))
         for thing in list(vars(module).values()):
             if isinstance(mark := getattr(thing, "__roost_command__", None), Command):
                 self._add_command(mark, name)
             if isinstance(mark := getattr(thing, "__roost_job__", None), Job):
                 self._add_job(mark, name)
+            if isinstance(mark := getattr(thing, "__roost_tool__", None), Mark):
+                self._add_tool(offer(thing, mark), name)
+            if isinstance(thing, type) and getattr(thing, "__roost_options__", False):
+                self._add_options(thing, name)
 
     def _add_command(self, command: Command, plugin: str) -> None:
         command.plugin = plugin
@@ -170,6 +241,20 @@ class Registry:
             if other is not None and other.plugin != plugin:
                 raise PluginError(f"Both '{other.plugin}' and '{plugin}' have a command '{name}'. Rename one.")
             self.commands[name] = command
+
+    def _add_options(self, cls: type[Any], plugin: str) -> None:
+        if self.options.get(plugin, cls) is not cls:
+            other = self.options[plugin].__name__
+            raise PluginError(f"'{plugin}' has two classes of options: '{other}' and '{cls.__name__}'.")
+        self.options[plugin] = cls
+
+    def _add_tool(self, one: Offer, plugin: str) -> None:
+        one.plugin = plugin
+        check(one.tool)
+        other = self.tools.get(one.tool.name)
+        if other is not None and other.plugin != plugin:
+            raise PluginError(f"Both '{other.plugin}' and '{plugin}' have a tool '{one.tool.name}'. Rename one.")
+        self.tools[one.tool.name] = one
 
     def _add_job(self, job: Job, plugin: str) -> None:
         job.plugin = plugin
@@ -186,36 +271,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" There are: {', '.join(known)}." if known else ""
 
 
-def plugin_files(folder: Path | None) -> list[tuple[str, Path]]:
-    """Name and path of each plugin in a folder: NAME.py or NAME/__init__.py, not those that begin with _ or a dot."""
-    if folder is None or not folder.is_dir():
-        return []
-    found = {path.stem: path for path in folder.glob("*.py")}
-    found.update({path.parent.name: path for path in folder.glob("*/__init__.py")})
-    return sorted((name, path) for name, path in found.items() if not name.startswith(("_", ".")))
-
-
-def import_file(name: str, path: Path) -> ModuleType:
-    """Import a plugin's file under a name of its own, so that it cannot shadow anything."""
-    full = f"roost_plugins.{name}"
-    folder = [str(path.parent)] if path.name == "__init__.py" else None
-    spec = importlib.util.spec_from_file_location(full, path, submodule_search_locations=folder)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"'{path}' is not a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[full] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[full]
-        raise
-    return module
+def in_folder(where: PluginsTable, beside: Path) -> list[Source]:
+    """The user's own plugins, without those that are switched off."""
+    found = sources(beside / where.folder, where.order, where.links)
+    return [one for one in found if one.name not in where.disable]
 
 
 def where_it_failed(error: BaseException) -> str:
-    """The error with the file and line it came from."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})" if trace else ""
+    """The error with the file and line it came from: those of the plugin, where it came from what a plugin called."""
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+    frames = [(trace.f_code.co_filename, line, trace.f_globals) for trace, line in walk_tb(error.__traceback__)]
+    own = [frame for frame in frames if str(frame[2].get("__name__", "")).startswith(f"{PACKAGE}.")]
+    place = "".join(f" ({file}, line {line})" for file, line, _ in (own or frames)[-1:])
     return f"{type(error).__name__}: {error}{place}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from roost.commands import command, shorten
 from roost.contracts import Fact, Hit, Turn
+from roost.tools import tool
 from roost.values import Message
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ async def _forget_all(bot: Bot, message: Message) -> str:
     turns = await bot.memory.forget(message.place)
     await bot.journal.forget(message.place)
     await _drop(bot, known)
-    return f"Forgotten: {turns} turns and {len(known)} facts."
+    return f"Forgotten: {amount(turns, 'turn')} and {amount(len(known), 'fact')}."
 
 
 async def _forget_me(bot: Bot, message: Message) -> str:
@@ -66,7 +67,11 @@ async def _forget_me(bot: Bot, message: Message) -> str:
         turns += await bot.memory.forget_person(person)
         await bot.journal.forget_person(person)
     await _drop(bot, known)
-    return f"Forgotten everywhere: {turns} turns and {len(known)} facts."
+    return f"Forgotten everywhere: {amount(turns, 'turn')} and {amount(len(known), 'fact')}."
+
+
+def amount(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 async def _drop(bot: Bot, known: Sequence[tuple[str, Fact]]) -> None:
@@ -79,6 +84,26 @@ async def recall(bot: Bot, message: Message, words: str) -> str:
     """Search what was said in this conversation, long ago too."""
     hits = await bot.memory.search(message.place, words)
     return "\n\n".join(map(_quoted, hits)) if hits else f"I find nothing about '{shorten(words)}'."
+
+
+@tool(standard=False)
+async def search_memory(bot: Bot, message: Message, words: str) -> str:
+    """Search what was said earlier in this conversation, long ago too.
+
+    words: the words to look for
+    """
+    hits = await bot.memory.search(message.place, words)
+    return "\n\n".join(map(_quoted, hits)) if hits else "Nothing was said about that."
+
+
+@tool(standard=False)
+async def remember_fact(bot: Bot, message: Message, fact: str) -> str:
+    """Note a fact that the person wants to be remembered for good.
+
+    fact: one short sentence
+    """
+    noted = await bot.memory.note((await bot.owners(message))[0], fact)
+    return f"Noted: {noted.text}"
 
 
 def _quoted(hit: Hit) -> str:
@@ -111,7 +136,7 @@ async def compact(bot: Bot, message: Message) -> str:
     """Fold the older part of this conversation into a summary."""
     async with bot.thinking() as brain:
         await brain.load()
-        report = await bot.memory.compact(message.place, brain)
+        report = await bot.memory.compact(message.place, bot.leaving.for_summary(brain, message.place))
     if report is None:
         return "There is nothing to fold yet."
     if not report.done:

@@ -7,17 +7,20 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from roost.contracts import Said
+from roost.media import plain_name
 from roost.sealing import Seals
 from roost.values import Attachment, Event, Message, Place, PlaceKind, Reply, Sent
 
 log = logging.getLogger("roost.journal")
 
 
+Item = TypeVar("Item", bound=Message | Event)
+FILES = 64  # of one message that are kept; more than chats let people send, fewer than a mail may have
 OPEN = "seq, place, kind, body, draft"
 
 
@@ -69,10 +72,34 @@ def bare(item: Message | Event) -> Message | Event:
     if isinstance(item, Event):
         return replace(item, raw=None)
     attachments = tuple(replace(one, open=None) for one in item.attachments)
-    return replace(item, raw=None, _state=None, attachments=attachments)
+    return replace(item, raw=None, _state=None, _asking=None, attachments=attachments)
 
 
-def mend(item: Message | Event) -> Message | Event:
+def readable(item: Item) -> Item:
+    """An item as the journal gives it back: in valid Unicode, its files with names that lead nowhere.
+
+    Raises TypeError, ValueError or OverflowError for what a channel made of an update that has anything anywhere. A
+    number where a text belongs would else be found out after a restart, long after the update was acknowledged.
+    """
+    if isinstance(item, Message) and item.attachments:
+        named = (replace(one, name=plain_name(one.name)) for one in item.attachments[:FILES])
+        item = replace(item, attachments=tuple(named), text=counted(item))
+    try:
+        body = encode(item)
+    except UnicodeEncodeError:
+        item = mend(item)
+        body = encode(item)
+    read_item(kind_of(item), body)
+    return item
+
+
+def counted(message: Message) -> str:
+    """The text of a message, which says so where there are too many files to keep."""
+    more = len(message.attachments) - FILES
+    return message.text if more <= 0 else f"{message.text}\n[{more} more files]".lstrip("\n")
+
+
+def mend(item: Item) -> Item:
     """Replace what is not valid Unicode (lone surrogates) in every text of an item."""
     tree = msgspec.to_builtins(bare(item))
     return msgspec.convert(_mend_tree(tree), type=type(item))

@@ -13,14 +13,13 @@ import click
 
 from roost.bot import Bot
 from roost.config import ChannelEntry, Config
-from roost.home import data_folder, in_use
+from roost.home import TYPED, data_folder, in_use
 from roost.progress import Bar, watched
 from roost.registry import Registry
 
 log = logging.getLogger("roost")
 
 ADDRESS = Path("channels") / "terminal" / "address.json"
-PAST = "chat-history"
 
 
 def run_forever(config: Config, registry: Registry) -> int:
@@ -77,7 +76,7 @@ async def _chat(config: Config, registry: Registry) -> int:
     from roost.chat import chat
 
     home = data_folder()
-    past = None if config.bot.encryption else home / PAST
+    past = None if config.bot.encryption else home / TYPED
     if in_use(home):
         return await chat(home / ADDRESS, past=past)
     bot = Bot(only_terminal(config, registry), registry, home)

@@ -12,7 +12,7 @@ from typing import Any
 
 log = logging.getLogger("roost.journal")
 
-TABLES = ("inbox", "outbox", "person", "alias", "state")
+TABLES = ("inbox", "outbox", "person", "alias", "state", "request", "seat", "spent")
 LARGE = 64 * 1024 * 1024  # bytes from which the whole file is not read at every start
 FARTHEST = 1 << 40  # no row has a higher number
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

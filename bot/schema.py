@@ -79,6 +79,36 @@ MIGRATIONS = (
         answer TEXT
     );
     """,
+    """
+    ALTER TABLE person ADD COLUMN blocked INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE request (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        person TEXT NOT NULL,
+        place TEXT NOT NULL,
+        name TEXT NOT NULL,
+        message TEXT NOT NULL,
+        token TEXT NOT NULL,
+        hash BLOB NOT NULL DEFAULT '',
+        at REAL NOT NULL,
+        state TEXT NOT NULL
+    );
+    CREATE INDEX request_person ON request (person, id);
+    CREATE INDEX request_at ON request (at);
+    CREATE TABLE seat (
+        person TEXT PRIMARY KEY,
+        place TEXT NOT NULL,
+        at REAL NOT NULL
+    );
+    CREATE TABLE spent (
+        key TEXT NOT NULL,
+        unit TEXT NOT NULL,
+        span INTEGER NOT NULL,
+        began REAL NOT NULL,
+        amount INTEGER NOT NULL,
+        told INTEGER NOT NULL,
+        PRIMARY KEY (key, unit, span)
+    );
+    """,
 )
 
 

@@ -84,6 +84,7 @@ class Screen:
         from rich.live import Live
 
         self.grow("", "")
+        self._spinner.text = ""  # an empty label would leave the last one
         self._live = Live(self._growing, console=self.console, auto_refresh=False, transient=True)
         self._live.start()
 

@@ -29,10 +29,11 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "inbox": (("body", "identity"), ("place",)),
     "outbox": (("body", "error"), ("place",)),
     "person": (("name",), ("id",)),
+    "request": (("name",), ("person",)),
     "state": (("value",), ("place", "person", "name")),
     "wish": (("what", "answer"), ()),
 }
-TEXTS = ("outbox.error", "person.name", "wish.what", "wish.answer")
+TEXTS = ("outbox.error", "person.name", "request.name", "wish.what", "wish.answer")
 IDENTITY = "inbox.identity"
 
 PAGE = 100  # rows read at a time

@@ -6,12 +6,12 @@ import base64
 import binascii
 import logging
 import os
-import sys
 import unicodedata
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from roost import logs
 from roost.errors import ConfigError
+from roost.references import fetch, file_of, is_open
 
 log = logging.getLogger("roost.cipher")
 
@@ -35,60 +35,18 @@ def new_key() -> str:
 
 
 def find_key(source: str) -> Secret:
-    """The owner's key from `env:NAME`, `file:PATH` or `keyring:SERVICE`, where the user's name is `key`.
+    """The owner's key from `env:NAME`, `file:PATH` or `keyring:SERVICE/USER`; without a user, that of `key`.
 
     Raises ConfigError when it is not there or is no key.
     """
     kind, _, name = source.partition(":")
-    find = {"env": _from_environment, "file": _from_file, "keyring": _from_keyring}.get(kind)
-    if find is None or not name:
-        raise ConfigError(
-            f"'{source}' does not say where the encryption key is. Write env:NAME, file:PATH or keyring:SERVICE."
-        )
-    return _read_secret(find(name), source)
-
-
-def _from_environment(name: str) -> bytes:
-    value = os.environ.get(name, "")
-    if not value.strip():
-        raise ConfigError(f"The environment has no encryption key: {name} is not set. {ABOUT_KEY}")
-    return os.fsencode(value)
-
-
-def _from_file(name: str) -> bytes:
-    path = Path(name).expanduser()
-    if not path.is_absolute():
-        raise ConfigError(f"The path of the key file, '{name}', has to begin at the root or with '~'.")
     try:
-        content = path.read_bytes()
-        open_to = path.stat().st_mode & 0o077
-    except OSError as error:
-        raise ConfigError(f"The key file '{path}' cannot be read: {error.strerror}. {ABOUT_KEY}") from error
-    if open_to and sys.platform != "win32":
+        content = fetch(source, "encryption key")
+    except ConfigError as error:
+        raise ConfigError(f"{error} {ABOUT_KEY}") from error
+    if kind == "file" and is_open(path := file_of(name, "encryption key")):
         log.warning("Others on this machine can use the key file '%s'. Say: chmod 600 '%s'", path, path)
-    return content
-
-
-def _from_keyring(service: str) -> bytes:
-    try:
-        import keyring
-    except ImportError:
-        raise ConfigError(
-            "The encryption key should come from the system's keyring, which needs the package 'keyring'. "
-            "Install 'roost[encryption]', or keep the key elsewhere: env:NAME or file:PATH."
-        ) from None
-    try:
-        value = keyring.get_password(service, "key")
-    except Exception as error:  # backends raise errors of their own, and those of D-Bus
-        raise ConfigError(
-            f"The system's keyring does not give the encryption key '{service}': {str(error).rstrip('.')}. "
-            "Unlock it, or keep the key elsewhere: env:NAME or file:PATH."
-        ) from error
-    if not value:
-        raise ConfigError(
-            f"The system's keyring has no encryption key '{service}'. Say: keyring set {service} key. {ABOUT_KEY}"
-        )
-    return value.encode()
+    return _read_secret(content, source)
 
 
 def _read_secret(content: bytes, source: str) -> Secret:
@@ -98,6 +56,7 @@ def _read_secret(content: bytes, source: str) -> Secret:
         if len(content) == KEY:
             return Secret(content)
         raise ConfigError(f"What {source} holds is no encryption key. {ABOUT_KEY}") from None
+    logs.hide([text])
     if (key := _decoded(text)) is not None:
         return Secret(key)
     if len(text) < SHORTEST:

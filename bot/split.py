@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from roost.dialects import MARKDOWN, Dialect, words
-from roost.graphemes import joined
+from roost.graphemes import graphemes, joined
 from roost.markdown import (
     Block,
     Break,
@@ -38,8 +38,10 @@ _SENTENCE = re.compile(r"[.!?…][\"'”’)\]]*\s+|[。！？]+")
 _WORD = re.compile(r"\s+")
 
 
-def split(text: str, dialect: Dialect, limit: int, unit: Unit) -> list[str]:
+def split(text: str, dialect: Dialect, limit: int, unit: Unit, max_bytes: int = 0) -> list[str]:
     """Cut Markdown into pieces of Markdown, in order, that each render to at most `limit` units.
+
+    With `max_bytes`, each has at most so many bytes of UTF-8 as well.
 
     Cuts fall between blocks, else between lines, sentences or words, else between grapheme clusters. A fence,
     list, quote, link or style that is cut goes on in the next piece. A text that renders to nothing gives no
@@ -52,15 +54,16 @@ def split(text: str, dialect: Dialect, limit: int, unit: Unit) -> list[str]:
     rendered = dialect.render(tree)
     if not rendered.strip():
         return []
-    if length(rendered, unit) <= limit:
-        return [text]
-    return _Splitter(dialect, limit, unit).split(tree)
+    splitter = _Splitter(dialect, limit, unit, max_bytes)
+    return [text] if splitter.size(rendered) <= limit else splitter.split(tree)
 
 
 def length(text: str, unit: Unit) -> int:
-    """The length of `text` in characters (code points), UTF-16 code units or UTF-8 bytes."""
+    """The length of `text` in grapheme clusters, characters (code points), UTF-16 code units or UTF-8 bytes."""
     if unit == "characters" or text.isascii():
         return len(text)
+    if unit == "graphemes":
+        return graphemes(text)
     if unit == "utf16":
         return len(text.encode("utf-16-le", "surrogatepass")) // 2
     return len(text.encode("utf-8", "surrogatepass"))
@@ -236,11 +239,17 @@ class _Piece:
 class _Splitter:
     gap = 2
 
-    def __init__(self, dialect: Dialect, limit: int, unit: Unit) -> None:
+    def __init__(self, dialect: Dialect, limit: int, unit: Unit, max_bytes: int) -> None:
         self.dialect = dialect
         self.limit = limit
         self.unit = unit
+        self.max_bytes = max_bytes
         self.pieces: list[_Piece] = []
+
+    def size(self, rendered: str) -> int:
+        """A length in units; where a text has more of the bytes allowed than of the units, its share of them."""
+        found = length(rendered, self.unit)
+        return found if not self.max_bytes else max(found, -(-length(rendered, "bytes") * self.limit // self.max_bytes))
 
     def split(self, tree: Tree) -> list[str]:
         end = 0
@@ -294,8 +303,12 @@ class _Splitter:
         low, low_width = start, 0
         high = min(content.size, start + room + 64)
         high_width = self._measure(content, start, high)
-        if high_width <= room:
-            return high
+        while high_width <= room:
+            if high == content.size:
+                return high
+            # A unit may be several characters.
+            low, low_width, high = high, high_width, min(content.size, 2 * high - start)
+            high_width = self._measure(content, start, high)
         for attempt in range(64):
             if high - low <= 1 or (low > start and room - low_width <= room // 50):
                 break
@@ -314,7 +327,7 @@ class _Splitter:
 
     def _width(self, blocks: tuple[Block, ...], source: str | None) -> int:
         tree = Tree(write(blocks) if source is None and self.dialect is MARKDOWN else source or "", blocks)
-        return length(self.dialect.render(tree), self.unit)
+        return self.size(self.dialect.render(tree))
 
     def _loosen(self, block: Block, most: int) -> Block:
         """Links whose address alone takes more than `most` units become text, which can be cut."""
@@ -381,7 +394,7 @@ class _Splitter:
         return low
 
     def _fits(self, source: str) -> bool:
-        return length(self.dialect.render(parse(source)), self.unit) <= self.limit
+        return self.size(self.dialect.render(parse(source))) <= self.limit
 
 
 def _squeeze(text: str) -> str:

@@ -35,7 +35,7 @@ class State(MutableMapping[Key, Any]):
     @overload
     def __getitem__(self, key: type[T]) -> T: ...
     def __getitem__(self, key: Key) -> Any:
-        row = self._rows[_name(key)]
+        row = self._rows[state_name(key)]
         try:
             return msgspec.json.decode(row, type=Any if isinstance(key, str) else key)
         except msgspec.ValidationError:  # the plugin's type has changed since
@@ -48,13 +48,13 @@ class State(MutableMapping[Key, Any]):
         """Keep a value for so many seconds. Raises ValueError when it is more than 64 KB as JSON."""
         row = msgspec.json.encode(value)
         if len(row) > LARGEST:
-            raise ValueError(f"The state '{_name(key)}' has {len(row)} bytes; {LARGEST} are allowed.")
-        self._rows[_name(key)] = row
-        self._changes[_name(key)] = row, time.time() + seconds
+            raise ValueError(f"The state '{state_name(key)}' has {len(row)} bytes; {LARGEST} are allowed.")
+        self._rows[state_name(key)] = row
+        self._changes[state_name(key)] = row, time.time() + seconds
 
     def __delitem__(self, key: Key) -> None:
-        del self._rows[_name(key)]
-        self._changes[_name(key)] = None
+        del self._rows[state_name(key)]
+        self._changes[state_name(key)] = None
 
     def __iter__(self) -> Iterator[str]:
         return iter(list(self._rows))
@@ -63,12 +63,12 @@ class State(MutableMapping[Key, Any]):
         return len(self._rows)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str | type) and _name(key) in self._rows
+        return isinstance(key, str | type) and state_name(key) in self._rows
 
     def changes(self) -> dict[str, tuple[bytes, float] | None]:
         """What is to be written: JSON and the end of its time by name, None for what is gone."""
         return dict(self._changes)
 
 
-def _name(key: Key) -> str:
+def state_name(key: Key) -> str:
     return key if isinstance(key, str) else f"{key.__module__}:{key.__qualname__}"

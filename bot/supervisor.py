@@ -12,8 +12,10 @@ from typing import Literal, Protocol
 
 from roost.contracts import Channel, Receive, Said
 from roost.dispatch import is_cancelled
+from roost.egress import attributed
 from roost.errors import ChannelError, LoginFailed
 from roost.journal import Journal
+from roost.logs import redact
 from roost.values import Place
 
 log = logging.getLogger("roost.channels")
@@ -21,6 +23,7 @@ log = logging.getLogger("roost.channels")
 State = Literal["starting", "running", "waiting", "stopped"]
 LONGEST_PAUSE = 300.0  # seconds between two starts of a channel that keeps falling
 LOOK = 5.0  # seconds between two looks for signs of life
+SPEAKING = ("run", "send", "edit", "delete", "react", "type", "fetch")  # what a channel connects for
 STEADY = 60.0  # seconds of running after which a fall counts as the first again
 
 
@@ -41,6 +44,7 @@ class Supervisor:
         menu: Menu,
         journal: Journal,
         changed: Callable[[], None],
+        public_url: str = "",
     ) -> None:
         self.home = home
         self.bot_name = bot_name
@@ -49,20 +53,30 @@ class Supervisor:
         self.since = time.time()
         self.last_sign = 0.0
         self._sign = 0.0
+        self._told: tuple[State, str] = ("starting", "")
+        self._quiet = False
         self.up = asyncio.Event()
         self._menu = menu
         self._journal = journal
         self._changed = changed
+        self._public_url = public_url.rstrip("/")
         self._task: asyncio.Task[None] | None = None
         home.mkdir(parents=True, exist_ok=True)
-        self.channel = make(self)
+        channel = make(self)
+        self.channel = attributed(channel, f"channel {channel.name}", SPEAKING)
 
     # What the channel is offered (contracts.Host)
 
     def pulse(self) -> None:
         self.last_sign, self._sign = time.time(), time.monotonic()
-        if self.state != "running":
-            self._turn("running")
+        self._turn("running")
+
+    def trouble(self, why: str) -> None:
+        self._sign = time.monotonic()  # it is at work
+        self._turn("waiting", why, news=self.state != "running")
+
+    def address(self, path: str = "") -> str:
+        return self._public_url and self._public_url + path
 
     def commands(self) -> Sequence[tuple[str, str]]:
         return self._menu.menu()
@@ -72,15 +86,16 @@ class Supervisor:
 
     # What the bot does with it
 
-    def start(self, receive: Receive) -> None:
+    def start(self, receive: Receive, *, quiet: bool = False) -> None:
+        """Keep it running; `quiet` is for whoever tells what becomes of it in words of their own."""
         if self.state == "stopped":
             return
+        self._quiet = quiet
         self._task = asyncio.create_task(self._keep(receive), name=f"channel {self.channel.name}")
 
     def refuse(self, error: BaseException) -> None:
         """Do not start it at all, and say why."""
-        self.problem = str(error)
-        self._turn("stopped")
+        self._turn("stopped", str(error))
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -92,20 +107,19 @@ class Supervisor:
         falls = 0
         while True:
             began = time.monotonic()
+            problem = "it ended by itself"
             try:
                 await self._run(receive)
-                self.problem = "it ended by itself"
             except LoginFailed as error:
-                self.problem = str(error)
-                self._turn("stopped")
+                self._turn("stopped", str(error))
                 return
             except (Exception, SystemExit, asyncio.CancelledError) as error:
                 if isinstance(error, asyncio.CancelledError) and is_cancelled():
                     raise
-                self.problem = f"{type(error).__name__}: {error}"
+                problem = f"{type(error).__name__}: {error}"
                 log.debug("The channel '%s' fell.", self.channel.name, exc_info=True)
             falls = 1 if time.monotonic() - began > STEADY else falls + 1
-            self._turn("waiting")
+            self._turn("waiting", problem)
             await asyncio.sleep(min(LONGEST_PAUSE, 2.0 ** min(falls, 9)) * random.uniform(0.5, 1))
 
     async def _run(self, receive: Receive) -> None:
@@ -123,16 +137,22 @@ class Supervisor:
             run.cancel()
             await asyncio.wait([run])
 
-    def _turn(self, state: State) -> None:
-        """Change state and say so, once."""
-        if state == self.state:
-            return
-        self.state, self.since = state, time.time()
-        self.up.clear()
-        if state == "running":
-            self.up.set()
-            self.problem = ""
+    def _turn(self, state: State, problem: str = "", *, news: bool = True) -> None:
+        """Change state and say so, once; not at all what is no `news`."""
+        if self.state == "stopped":
+            return  # for good
+        self.problem = problem and redact(problem)
+        if state != self.state:
+            self.state, self.since = state, time.time()
+            (self.up.set if state == "running" else self.up.clear)()
+            self._changed()
+        if news and not self._quiet and (state, self.problem) != self._told:
+            self._told = state, self.problem
+            self._tell()
+
+    def _tell(self) -> None:
+        if self.state == "running":
             log.info("The channel '%s' is running.", self.channel.name)
         elif self.problem:
-            log.error("The channel '%s' is %s: %s", self.channel.name, state, self.problem)
-        self._changed()
+            level = logging.ERROR if self.state == "stopped" else logging.WARNING
+            log.log(level, "The channel '%s' is %s: %s", self.channel.name, self.state, self.problem)

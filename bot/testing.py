@@ -12,15 +12,44 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
 from roost.bot import Bot
 from roost.config import load
-from roost.contracts import Brain, Channel, Limits, Prompt, Receive
+from roost.contracts import Brain, Channel, Limits, Piece, Prompt, Receive
 from roost.dialects import MARKDOWN
+from roost.folder import Source, import_source
 from roost.registry import Registry
+from roost.settings import PluginsTable
+from roost.strategies import arguments, attachments, messages, people, places, texts
+from roost.updates import check_read
 from roost.values import Event, Message, Person, Place, Reply, Sent
+
+__all__ = [
+    "Clock",
+    "ScriptedBrain",
+    "Stage",
+    "StageChannel",
+    "arguments",
+    "attachments",
+    "check_read",
+    "messages",
+    "module_of",
+    "people",
+    "places",
+    "play",
+    "texts",
+]
+
+
+def module_of(path: Path) -> ModuleType:
+    """A plugin (NAME.py or NAME/__init__.py) imported as the bot does it, for tests of its functions."""
+    return import_source(_source(path))
+
+
+def _source(path: Path) -> Source:
+    return Source(path.parent.name if path.name == "__init__.py" else path.stem, path)
 
 
 class ScriptedBrain(Brain):
@@ -31,12 +60,12 @@ class ScriptedBrain(Brain):
 
     def __init__(self, config: Any, home: Path) -> None:
         super().__init__(config, home)
-        self.script: Callable[[str], str | Iterable[str]] = lambda said: said
+        self.script: Callable[[str], str | Iterable[Piece]] = lambda said: said
         self.prompts: list[Prompt] = []
 
-    async def think(self, prompt: Prompt) -> AsyncIterator[str]:
+    async def think(self, prompt: Prompt) -> AsyncIterator[Piece]:
         self.prompts.append(prompt)
-        answer = self.script(prompt.turns[-1].text)
+        answer = self.script(prompt.question)
         for piece in [answer] if isinstance(answer, str) else answer:
             yield piece
             await asyncio.sleep(0)
@@ -72,7 +101,7 @@ class StageChannel(Channel):
 class Stage:
     """A bot with one channel in memory and a scripted brain, in the folder given.
 
-    `plugins` are modules or objects with hooks, commands and jobs; `config` is more text for its bot.toml,
+    `plugins` are files, modules or objects with hooks, commands and jobs; `config` is more text for its bot.toml,
     `channel_config` for the table of the channel.
     """
 
@@ -88,11 +117,14 @@ class Stage:
     ) -> None:
         self.folder = folder
         self.registry = Registry()
-        self.registry.load(folder / "plugins")
+        self.registry.load(PluginsTable(), folder)
         self.registry.channels.always.clear()
         self.registry.channels.put("stage", channel)
         self.registry.brains.put("scripted", ScriptedBrain)
         for number, plugin in enumerate(plugins):
+            if isinstance(plugin, Path):
+                self.registry.add(module_of(plugin), _source(plugin).name)
+                continue
             self.registry.add(plugin, f"{getattr(plugin, '__name__', 'plugin')}-{number}")
         self.path = folder / "bot.toml"
         tables = {"brain": 'use = "scripted"', "access": 'direct = "open"', "web": "enabled = false"}
@@ -157,3 +189,44 @@ class Stage:
         """Wait until nothing is being answered or delivered."""
         async with asyncio.timeout(limit):
             await self.bot.settle()
+
+
+def play(folder: Path, *lines: str, **options: Any) -> None:
+    """Play a conversation in a scratch folder: each line is "you: …", what is said, or "bot: …", the whole answer.
+
+    `options` are those of a Stage. Raises AssertionError where the bot says something else.
+    """
+
+    async def whole() -> None:
+        async with Stage(folder, **options) as stage:
+            said = ""
+            for line in lines:
+                who, _, text = line.partition(": ")
+                if who == "you":
+                    said = await stage.talk(text)
+                else:
+                    assert said == text, f"The bot said {said!r}, not {text!r}."
+
+    asyncio.run(whole())
+
+
+class Clock:
+    """Another time than it is, for what looks at `time.time()`: `with Clock() as clock: clock.move(3600)`."""
+
+    def __init__(self, start: float | None = None) -> None:
+        self._real = time.time
+        self._ahead = 0.0 if start is None else start - time.time()
+
+    def __enter__(self) -> Clock:
+        time.time = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        time.time = self._real
+
+    def __call__(self) -> float:
+        return self._real() + self._ahead
+
+    def move(self, seconds: float) -> None:
+        """Let so many seconds pass, or come back when they are less than 0."""
+        self._ahead += seconds

@@ -62,7 +62,8 @@ class Tidying:
             patient = self._gave_way[place] >= GIVE_WAY
             if not patient:
                 await brain.load()
-            work = self._bot.memory.compact(place, None if patient else brain, trigger)
+            asked = None if patient else self._bot.leaving.for_summary(brain, place)
+            work = self._bot.memory.compact(place, asked, trigger)
             self._current = asyncio.ensure_future(work)
             try:
                 await asyncio.wait([self._current])

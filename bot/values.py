@@ -6,18 +6,18 @@ Times are seconds since the epoch, UTC. `text` is Markdown in both directions.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, unquote
 from zlib import crc32
 
-from roost.state import State
+from roost.state import DAY, State
 
 PlaceKind = Literal["direct", "group", "broadcast"]
 AttachmentKind = Literal["image", "audio", "voice", "video", "sticker", "file"]
-EventKind = Literal["deleted", "reacted", "joined", "left"]
+EventKind = Literal["deleted", "reacted", "joined", "left", "undelivered"]
 
 MAX_ATTACHMENT = 20 * 1024 * 1024
 
@@ -98,10 +98,14 @@ class Attachment:
             raise ValueError(f"'{self.name}' cannot be read: no channel is bound to it.")
         if self.size is not None:
             self._check(self.size, max_bytes)
-        content = bytearray()
-        async for chunk in self.open():
-            content += chunk
-            self._check(len(content), max_bytes)
+        content, chunks = bytearray(), self.open()
+        try:
+            async for chunk in chunks:
+                self._check(len(content) + len(chunk), max_bytes)
+                content += chunk
+        finally:  # not when the garbage is collected: the platform goes on sending until then
+            if (close := getattr(chunks, "aclose", None)) is not None:
+                await close()
         return bytes(content)
 
     def _check(self, size: int, max_bytes: int) -> None:
@@ -143,7 +147,8 @@ class Message:
     `addressed` tells whether it is meant for the bot: a direct message, a mention, a reply to the bot or the
     prefix; the bot's own leading mention is already gone from `text`. `edited` marks the whole new text of a
     message sent before. `key` names this delivery when `id` alone does not (an edit keeps its id); duplicates
-    are dropped by (channel, key). `ticket` is opaque and returns with the reply. `raw` is the platform's own
+    are dropped by (channel, key). `album` is the same for messages that their sender sent as one, such as several
+    pictures: they are answered together. `ticket` is opaque and returns with the reply. `raw` is the platform's own
     object: it lives in this process only and is neither stored nor logged. `state` is what plugins keep between
     two messages of this person in this place.
     """
@@ -158,10 +163,28 @@ class Message:
     mentions: tuple[Mention, ...] = ()
     quote: Quote | None = None
     attachments: tuple[Attachment, ...] = ()
+    album: str = ""
     ticket: str = ""
     key: str = ""
     raw: Any = field(default=None, compare=False, repr=False)
     _state: Any = field(default=None, compare=False, repr=False)
+    _asking: Any = field(default=None, compare=False, repr=False)
+
+    async def ask(
+        self, question: str | Reply, kind: Any = str, *, choices: Sequence[str] = (), seconds: float = DAY
+    ) -> Any:
+        """Ask this person something, and wait for their next message here: through restarts, for a day.
+
+        `kind` is what the answer is read as: str, int, float, bool, timedelta, a Literal or Message, which is the
+        answer as it came. `choices`, and what a Literal or bool lets one choose from, are shown as buttons. What does
+        not fit is asked for again. A command ends the waiting if it asks something itself; `/cancel` ends it.
+
+        The function runs again from its beginning when the answer comes: see `roost.asking`. For `async def` only.
+        Raises RuntimeError for a message that no plugin was given.
+        """
+        if self._asking is None:
+            raise RuntimeError("Only a message that a command or on_message was given can be asked about.")
+        return self._asking.ask(question, kind, choices, seconds)
 
     @property
     def state(self) -> State:
@@ -181,7 +204,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened in a place without being said: deleted, reacted, joined, left."""
+    """Something that happened in a place without being said: deleted, reacted, joined, left, undelivered.
+
+    `message_id` is the message it is about. "undelivered" says that the platform had taken the bot's own message of
+    that id and could not deliver it; `value` is why, and there is no `at`, so that being told twice changes nothing.
+    """
 
     kind: EventKind
     place: Place
@@ -197,7 +224,7 @@ class Reply:
     """What the bot says. A plain string is a Reply with only text.
 
     `quote` is the id of the message it answers. `key` is the idempotency key: it stays the same when the same
-    part is sent again. `ticket` comes from the message being answered.
+    part is sent again. `ticket` comes from the message being answered. A `notice` says why there is no answer.
     """
 
     text: str = ""
@@ -206,6 +233,7 @@ class Reply:
     quote: str = ""
     ticket: str = ""
     key: str = ""
+    notice: bool = False
 
 
 @dataclass(frozen=True, slots=True)

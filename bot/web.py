@@ -5,21 +5,27 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from traceback import extract_tb
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from roost.addresses import read_address
 from roost.contracts import Route, unsigned
 from roost.errors import ConfigError
-from roost.hosts import bindable, is_address, is_loopback, own_names, reachable
-from roost.login import SESSION_SECONDS, STYLE_HASH, Login, login_page
+from roost.hosts import bindable, is_loopback, reachable
+from roost.logs import redact
 from roost.ports import holder
 from roost.settings import WebTable
+from roost.web_connections import KEEP_ALIVE, Connections
+from roost.web_headers import Public
+from roost.web_limits import FORGED, REFUSED, Toll
+from roost.web_login import LoginPages, anybody
+from roost.web_routes import Mounted, Routes
+from roost.web_tls import Certificate
+from roost.web_visitors import VISITOR, Proxies, Visitor, seen
 
 log = logging.getLogger(__name__)
 _wire = logging.getLogger(f"{__name__}.wire")
@@ -29,21 +35,6 @@ BODY_SECONDS = 30.0
 
 _WINDOWS_EACCES = 10013  # WSAEACCES, a port in a reserved range
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "CF-Connecting-IP", "Via")
-_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.IGNORECASE)
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'; connect-src 'self'"
-)
-_HEADERS = {
-    "Content-Security-Policy": _POLICY,
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-cache",
-    # With "no-referrer" browsers send forms with the Origin "null".
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
 
 
 def people(request: web.Request, body: bytes) -> bool:
@@ -54,42 +45,24 @@ def people(request: web.Request, body: bytes) -> bool:
     return request.app[_WEB].person(request)
 
 
-def _visitor(request: web.Request, body: bytes) -> bool:
-    return True
-
-
-@dataclass(frozen=True, slots=True)
-class _Mounted:
-    owner: str
-    route: Route
-    segments: tuple[str, ...]
-
-    @property
-    def shape(self) -> tuple[str, ...]:
-        return (self.route.method, *("{}" if _is_name(part) else part for part in self.segments))
-
-    def match(self, segments: Sequence[str]) -> dict[str, str] | None:
-        """The values of the path's names, or None when the path is another."""
-        if len(segments) != len(self.segments):
-            return None
-        pairs = list(zip(self.segments, segments, strict=True))
-        if any(not _is_name(part) and part != value for part, value in pairs):
-            return None
-        return {part[1:-1]: value for part, value in pairs if _is_name(part)}
-
-
 class Web:
     """Serve routes that owners mount and unmount while it runs.
 
-    A path may have names in it, `/hooks/{account}`: the value is in `request.match_info["account"]`.
+    A path may have names in it, `/hooks/{account}`: the value is in `request.match_info["account"]`. A request that a
+    trusted proxy handed on has the visitor's own `remote`, `scheme` and `host`.
     """
 
     def __init__(self, config: WebTable) -> None:
         self._config = config
-        self._login = Login(config.token) if config.token else None
-        self._mounted: list[_Mounted] = []
+        self._public = Public(config)
+        # Browsers share cookies between all ports of a host, where another Roost may live.
+        self._login = LoginPages(config.token, f"roost-{config.port}", self._public) if config.token else None
+        self._routes = Routes()
+        self._proxies = Proxies(config.trusted_proxies)
+        self._toll = Toll()
         self._runner: web.AppRunner | None = None
-        self._names = own_names(config)
+        self._server: asyncio.Server | None = None
+        self._connections: Connections | None = None
         self.mount("the web face", self._own_routes())
 
     # ------------------------------------------------------------------------------------- life
@@ -97,31 +70,50 @@ class Web:
     async def start(self) -> None:
         """Listen. Raises ConfigError when the address is open to others without a token, or cannot be had."""
         self._refuse_open_door()
+        certificate = Certificate(self._config) if self._config.certificate else None
         app = web.Application(client_max_size=MAX_BODY, logger=log)
         app[_WEB] = self
-        app.on_response_prepare.append(_secure)
+        app.on_response_prepare.append(self._public.guard)
         app.router.add_route("*", "/{path:.*}", self._dispatch)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0, logger=_wire)
+        # A signature is over the bytes that were sent, so what is packed stays packed.
+        options: dict[str, Any] = {"keepalive_timeout": KEEP_ALIVE, "auto_decompress": False, "logger": _wire}
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0, **options)
         await self._runner.setup()
+        assert self._runner.server is not None
+        encrypt = certificate.context if certificate is not None else None
+        self._connections = Connections(self._runner.server, self._is_shared, encrypt)
         try:
-            await web.TCPSite(self._runner, bindable(self._config.host), self._config.port).start()
+            await self._listen(self._connections)
         except OSError as error:
             await self.stop()
             raise ConfigError(self._explain(error)) from error
 
+    async def _listen(self, connections: Connections) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(connections, bindable(self._config.host), self._config.port)
+
     async def stop(self) -> None:
         """Stop listening and close what is open. Harmless when it does not run."""
         runner, self._runner = self._runner, None
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
         if runner is not None:
             await runner.cleanup()
+        if self._connections is not None:
+            await self._connections.close()
 
     @property
     def address(self) -> str:
         """Where a browser on this machine finds it: `http://127.0.0.1:8787`."""
         port = self._config.port
-        if self._runner is not None and self._runner.addresses:
-            port = self._runner.addresses[0][1]
-        return f"http://{reachable(self._config.host)}:{port}"
+        if self._server is not None and self._server.sockets:
+            port = self._server.sockets[0].getsockname()[1]
+        return f"{'https' if self._config.certificate else 'http'}://{reachable(self._config.host)}:{port}"
+
+    def _is_shared(self, address: str) -> bool:
+        """Whether many visitors come from one address: through a proxy, or a tunnel that ends on this machine."""
+        return is_loopback(address) or self._proxies.trusts(read_address(address))
 
     def _refuse_open_door(self) -> None:
         if not self._config.token and not is_loopback(self._config.host):
@@ -153,94 +145,96 @@ class Web:
 
     def mount(self, owner: str, routes: Sequence[Route]) -> None:
         """Add an owner's routes, all or none. Raises ConfigError when one of them already has an owner."""
-        fresh: list[_Mounted] = []
-        for route in routes:
-            entry = _Mounted(owner, route, tuple(route.path.split("/")[1:]))
-            for other in (*self._mounted, *fresh):
-                if other.shape == entry.shape:
-                    raise ConfigError(
-                        f"'{owner}' and '{other.owner}' both want the path '{route.path}' ({route.method}) of "
-                        "the web face. Switch one of them off, or give it another path, in bot.toml."
-                    )
-            fresh.append(entry)
-        # A literal segment wins over a name.
-        self._mounted = sorted([*self._mounted, *fresh], key=lambda entry: [*map(_is_name, entry.segments)])
+        self._routes.mount(owner, routes)
 
     def unmount(self, owner: str) -> None:
         """Take an owner's routes away; what they are answering goes on."""
-        self._mounted = [entry for entry in self._mounted if entry.owner != owner]
+        self._routes.unmount(owner)
 
-    def _own_routes(self) -> list[Route]:
-        routes = [Route("GET", "/health", _health, unsigned)]
-        if self._login is not None:
-            routes.append(Route("GET", "/login", self._ask, _visitor))
-            routes.append(Route("POST", "/login", self._admit, _visitor))
-        return routes
-
-    def _find(self, request: web.Request) -> _Mounted:
-        segments = [unquote(part) for part in request.rel_url.raw_path.split("/")[1:]]
-        method = hdrs.METH_GET if request.method == hdrs.METH_HEAD else request.method
-        methods: set[str] = set()
-        for entry in self._mounted:
-            names = entry.match(segments)
-            if names is None:
-                continue
-            if entry.route.method == method:
-                request.match_info.clear()
-                request.match_info.update(names)
-                return entry
-            methods.add(entry.route.method)
-        if methods:
-            raise web.HTTPMethodNotAllowed(request.method, sorted(methods), text="This path has another method.")
-        raise web.HTTPNotFound(text="There is nothing here.")
+    def _own_routes(self) -> Sequence[Route]:
+        health = Route("GET", "/health", _health, unsigned)
+        return (health, *self._login.routes()) if self._login is not None else (health,)
 
     # ------------------------------------------------------------------------------------- requests
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
-        self._check_host(request)
-        entry = self._find(request)
+        visitor = request[VISITOR] = self._proxies.visitor(request)
+        assert self._connections is not None
+        with self._connections.answering(request.transport):
+            try:
+                return await self._answer(seen(request, visitor), visitor, self._connections)
+            except web.HTTPException as error:
+                if error.status >= 400 and error.text:
+                    error.text = redact(error.text)
+                raise
+
+    async def _answer(self, request: web.Request, visitor: Visitor, connections: Connections) -> web.StreamResponse:
+        entry: Mounted | None = None
+        proven = False
         try:
-            return await self._answer(entry.route, request)
-        except web.HTTPException:
-            raise
+            self._check_host(request, visitor)
+            entry = self._routes.find(request)
+            await self._let_in(entry.route, request, visitor)
+            if proven := entry.route.verify not in (unsigned, anybody):
+                connections.prove(request.transport)
+            return await entry.route.answer(request)
+        except web.HTTPException as answer:
+            if proven:
+                raise
+            raise self._charged(answer, entry, visitor) from None
         except Exception as error:
             _report(entry, error)
             raise web.HTTPInternalServerError(text="Something went wrong here; the log says what.") from None
 
-    async def _answer(self, route: Route, request: web.Request) -> web.StreamResponse:
-        body = await _body(request)
-        if route.verify in (people, _visitor) and _changes_state(request):
-            self._check_origin(request)
-        if not route.verify(request, body):
-            raise self._refusal(route, request)
-        return await route.answer(request)
-
-    def _check_host(self, request: web.Request) -> None:
-        """Refuse names that are not ours: a page elsewhere may point its own name at this address."""
-        match = _HOST.fullmatch(request.headers.get(hdrs.HOST, ""))
-        name = match["name"].lower().strip("[]") if match else ""
-        # Nobody can point a literal address elsewhere, so where others may come in, any of them is ours.
-        if name in self._names or (is_address(name) and not is_loopback(self._config.host)):
+    async def _let_in(self, route: Route, request: web.Request, visitor: Visitor) -> None:
+        """Refuse what may not come in. For people, nothing is read from whoever is nobody we know."""
+        if route.verify not in (people, anybody):
+            if not route.verify(request, await _body(request)):
+                raise web.HTTPUnauthorized(text="This request is not signed as it should be.")
             return
-        raise web.HTTPMisdirectedRequest(
-            text="This name is not one of Roost's. Set bot.toml: [web] public_url to the address used here."
-        )
-
-    def _check_origin(self, request: web.Request) -> None:
-        origin = urlsplit(request.headers.get(hdrs.ORIGIN, "")).netloc.lower()
-        ours = {request.headers.get(hdrs.HOST, "").lower(), urlsplit(self._config.public_url).netloc.lower()}
-        if not origin or origin not in ours:
+        if _changes_state(request) and not self._public.is_same(request.headers.get(hdrs.ORIGIN, ""), visitor):
             raise web.HTTPForbidden(text="This request comes from another site.")
+        if route.verify is anybody:
+            self._charge(visitor, REFUSED)
+        elif not self.person(request):
+            raise self._refusal(request)
+        await _body(request)
+
+    def _check_host(self, request: web.Request, visitor: Visitor) -> None:
+        if visitor.unclear:
+            raise web.HTTPBadRequest(
+                text="The headers 'Forwarded' and 'X-Forwarded-For' contradict each other. "
+                "Have the proxy remove the one that it does not write itself."
+            )
+        asked = request.headers.get(hdrs.HOST, "")
+        if not (self._public.is_own(asked) and self._public.is_own(visitor.host)):
+            raise web.HTTPMisdirectedRequest(
+                text="This name is not one of Roost's. Set bot.toml: [web] public_url to the address used here."
+            )
+
+    def _charged(self, answer: web.HTTPException, entry: Mounted | None, visitor: Visitor) -> web.HTTPException:
+        """What somebody unproven is answered; that there were too many of it, where there were."""
+        signed = entry is not None and entry.route.verify not in (people, anybody, unsigned)
+        try:
+            self._charge(visitor, FORGED if signed and answer.status == 401 else REFUSED)
+        except web.HTTPTooManyRequests as enough:
+            return enough
+        return answer
+
+    def _charge(self, visitor: Visitor, cost: int) -> None:
+        if wait := self._toll.spend(visitor.address, cost):
+            enough = f"Too many requests from your address were refused. Try again in {wait} s."
+            refusal = web.HTTPTooManyRequests(text=enough, headers={hdrs.RETRY_AFTER: str(wait)})
+            refusal.force_close()
+            raise refusal
 
     def person(self, request: web.Request) -> bool:
         """Whether a request comes from someone who may use the pages for people."""
         if self._login is not None:
-            return self._login.knows(request.cookies.get(self._cookie, ""))
-        return _is_direct(request)
+            return self._login.knows(request)
+        return not request[VISITOR].proxied and _is_direct(request)
 
-    def _refusal(self, route: Route, request: web.Request) -> web.HTTPException:
-        if route.verify is not people:
-            return web.HTTPUnauthorized(text="This request is not signed as it should be.")
+    def _refusal(self, request: web.Request) -> web.HTTPException:
         if self._login is None:
             return web.HTTPForbidden(
                 text="Without a login, this page is only for this machine itself. "
@@ -250,67 +244,12 @@ class Web:
             return web.HTTPSeeOther("/login")
         return web.HTTPUnauthorized(text="Log in first, at /login.")
 
-    # ------------------------------------------------------------------------------------- login
-
-    @property
-    def _cookie(self) -> str:
-        # Browsers share cookies between all ports of a host, where another Roost may live.
-        return f"roost-{self._config.port}"
-
-    async def _ask(self, request: web.Request) -> web.StreamResponse:
-        if self.person(request):
-            raise web.HTTPSeeOther("/")
-        return _login_response()
-
-    async def _admit(self, request: web.Request) -> web.StreamResponse:
-        assert self._login is not None
-        address = request.remote or ""
-        if not self._login.patient(address):
-            return _login_response("Too many tries. Wait a minute, then try again.", status=429)
-        form = parse_qs((await request.read()).decode(errors="replace"))
-        if not self._login.matches(form.get("token", [""])[0]):
-            self._login.failed(address)
-            log.warning("Someone at '%s' gave a wrong token to the web face.", address)
-            return _login_response("That is not the token.", status=403)
-        response = web.HTTPSeeOther("/")
-        response.set_cookie(
-            self._cookie,
-            self._login.session(),
-            max_age=SESSION_SECONDS,
-            httponly=True,
-            samesite="Strict",
-            secure=self._is_public(request) and self._config.public_url.startswith("https:"),
-        )
-        raise response
-
-    def _is_public(self, request: web.Request) -> bool:
-        host = request.headers.get(hdrs.HOST, "").lower()
-        return host == urlsplit(self._config.public_url).netloc.lower()
-
 
 _WEB = web.AppKey("_WEB", Web)
 
 
 async def _health(request: web.Request) -> web.StreamResponse:
     return web.Response(text="ok")
-
-
-def _login_response(note: str = "", status: int = 200) -> web.Response:
-    response = web.Response(text=login_page(note), content_type="text/html", status=status)
-    response.headers["Content-Security-Policy"] = _POLICY.replace("style-src 'self'", f"style-src {STYLE_HASH}")
-    return response
-
-
-async def _secure(request: web.Request, response: web.StreamResponse) -> None:
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
-    response.headers[hdrs.SERVER] = "roost"
-    host = request.headers.get(hdrs.HOST, "")
-    # A policy cannot name an IPv6 address.
-    if _HOST.fullmatch(host) and not host.startswith("["):
-        # To older Safari, WebSockets of the same origin are not 'self'.
-        policy = response.headers["Content-Security-Policy"]
-        response.headers["Content-Security-Policy"] = f"{policy} ws://{host} wss://{host}"
 
 
 async def _body(request: web.Request) -> bytes:
@@ -332,12 +271,13 @@ def _is_speaking_http(record: logging.LogRecord) -> bool:
 _wire.addFilter(_is_speaking_http)
 
 
-def _report(entry: _Mounted, error: Exception) -> None:
+def _report(entry: Mounted | None, error: Exception) -> None:
     """Say where it failed. The error's own text may quote the request, so only the debug level shows it."""
     where = extract_tb(error.__traceback__)[-1]
+    what = (entry.owner, entry.route.method, entry.route.path) if entry is not None else ("the web face", "any", "")
     log.error(
         "'%s' could not answer %s '%s': %s in %s, line %s.",
-        *(entry.owner, entry.route.method, entry.route.path, type(error).__name__, where.filename, where.lineno),
+        *(*what, type(error).__name__, where.filename, where.lineno),
     )
     log.debug("The whole error:", exc_info=error)
 
@@ -350,13 +290,10 @@ def _is_upgrade(request: web.Request) -> bool:
     return request.method == hdrs.METH_GET and "websocket" in request.headers.get(hdrs.UPGRADE, "").lower()
 
 
-def _is_name(segment: str) -> bool:
-    return segment.startswith("{") and segment.endswith("}")
-
-
 def _is_direct(request: web.Request) -> bool:
     """Whether nothing stands between us and a browser on this machine: a tunnel also connects from loopback."""
-    if any(name in request.headers for name in _FORWARDED):
+    # Some proxies say nothing of whom they serve, and speak as no browser does: nginx as it comes, up to 1.29.
+    if request.version < HttpVersion11 or any(name in request.headers for name in _FORWARDED):
         return False
     host = request.url.host or ""
     return is_loopback(host) and is_loopback(request.remote or "")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 from roost.encryption import look
 from roost.errors import RoostError
 from roost.home import data_folder, in_use
+from roost.logs import redact
 from roost.schema import File, connect
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ log = logging.getLogger("roost")
 Offer = Callable[..., Awaitable[str]]
 F = TypeVar("F", bound=Offer)
 
-LOOK = 0.2  # seconds between two looks for an answer
+LOOK = 0.05  # seconds between two looks for an answer
 PATIENCE = 600.0  # seconds an answer may take
 
 
@@ -103,7 +104,7 @@ async def _answer(bot: Bot, name: str, *words: str) -> str:
             return f"The bot that runs does not know '{name}'. Is it of another version?"
         return str(await offered(bot, *words))  # type: ignore[misc]
     except RoostError as error:
-        return str(error)
+        return redact(str(error))
     except Exception as error:
         log.exception("What the command line asked for, '%s', failed.", name)
         return f"That failed: {type(error).__name__}. The bot's log has the details."
