@@ -10,14 +10,12 @@ import contextlib
 import hmac
 import json
 import logging
-import random
 import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, cast
-from urllib.parse import urlencode
 
 from aiohttp import web
 from telegram import Bot
@@ -25,13 +23,15 @@ from telegram.error import BadRequest, ChatMigrated, Conflict, Forbidden, Invali
 from telegram.request import RequestData
 
 from roost.channels.telegram_entities import Json
-from roost.channels.telegram_http import READ, Http, Plain, TooFast, Unreached
-from roost.channels.telegram_replies import MB, Call, Values, chat_id, save, target, write, write_edit
+from roost.channels.telegram_http import READ, Http, Missing, Plain, TooFast, Unreached
+from roost.channels.telegram_replies import MB, Call, Values, chat_id, target, write, write_edit
 from roost.channels.telegram_updates import read
 from roost.contracts import Channel, ChannelConfig, Host, Limits, Receive, Route
 from roost.dialects import HTML_SUBSET
-from roost.errors import ChannelError, LoginFailed, MaybeSent, NotSent, Undeliverable
+from roost.durable import save
+from roost.errors import ChannelError, ConfigError, LoginFailed, MaybeSent, NotSent, Undeliverable
 from roost.keys import key
+from roost.pauses import pauses
 from roost.values import Attachment, Event, Message, Place, Reply, Sent
 
 log = logging.getLogger(__name__)
@@ -40,8 +40,7 @@ MESSAGES = ("message", "edited_message", "channel_post", "edited_channel_post")
 ALLOWED = (*MESSAGES, "callback_query", "message_reaction", "my_chat_member")
 POLL = 30  # seconds
 WATCH = 60.0  # seconds between two looks at the webhook
-LONGEST_PAUSE = 30.0  # seconds
-PLAIN = {"chat_id", "message_thread_id", "text", "parse_mode", "link_preview_options"}
+PLAIN = {"chat_id", "message_thread_id", "direct_messages_topic_id", "text", "parse_mode", "link_preview_options"}
 MAX_COMMANDS, MAX_BEGUN = 100, 1000
 
 
@@ -51,7 +50,7 @@ class TelegramConfig(ChannelConfig):
 
     token: str = key(help="The bot's token. Get one from @BotFather.", secret=True)
     mode: Literal["polling", "webhook"] = key("polling", help="webhook needs a public address, polling nothing.")
-    public_url: str = key("", help="For a webhook: the https address under which the web face is reached.")
+    public_url: str = key("", help="For a webhook: the https address of the web face, that of [web] when absent.")
     secret: str = key("", help="For a webhook: what Telegram shows each time; made up when absent.", secret=True)
     base_url: str = key("https://api.telegram.org", help="The Bot API server, if you run your own.")
     max_media: int = key(20 * MB, help="The largest file to fetch, in bytes. Telegram's server stops at 20 MB.")
@@ -81,6 +80,11 @@ class Telegram(Channel):
 
     def __init__(self, name: str, config: Any, host: Host) -> None:
         super().__init__(name, config, host)
+        if config.mode == "webhook" and not (config.public_url or host.address()):
+            raise ConfigError(
+                f"bot.toml: [channels.{name}] has mode = 'webhook' and no 'public_url' under which Telegram finds it, "
+                "nor has [web]."
+            )
         base = config.base_url.rstrip("/")
         self._http = Http(base)
         self._bot = Bot(
@@ -95,14 +99,13 @@ class Telegram(Channel):
         self._receive: Receive | None = None
         self._offset = 0
         self._answers = False
-        self._trouble = ""
         self._begun: dict[str, list[str]] = {}
         self._asides: set[asyncio.Task[None]] = set()
 
     # Listening
 
     async def run(self, receive: Receive) -> None:
-        self._offset, self._answers, self._trouble = 0, False, ""
+        self._offset, self._answers = 0, False
         try:
             await self._persist(self._log_in)
             if self.config.mode == "webhook":
@@ -118,7 +121,7 @@ class Telegram(Channel):
             await self._bot.shutdown()
 
     async def _persist(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Repeat a step until it succeeds, with growing pauses. Says once when trouble begins, changes or ends."""
+        """Repeat a step until it succeeds, with growing pauses."""
         for pause in pauses():
             try:
                 await step()
@@ -126,27 +129,23 @@ class Telegram(Channel):
                 raise self._explain(error) from None
             except TelegramError as error:
                 self._answers = False
-                told = isinstance(error, BadRequest | Conflict | Forbidden)
-                self._note(str(self._explain(error)) if told else "Telegram is out of reach.")
+                self.host.trouble(str(self._explain(error)))
                 log.debug("%s: %s", self.name, error)
                 await asyncio.sleep(error.seconds or pause if isinstance(error, TooFast) else pause)
             else:
-                self._note("")
                 return
-
-    def _note(self, trouble: str) -> None:
-        if trouble and trouble != self._trouble:
-            log.warning("%s: %s I keep trying.", self.name, trouble)
-        elif self._trouble and not trouble:
-            log.info("%s: Telegram answers again.", self.name)
-        self._trouble = trouble
 
     async def _log_in(self) -> None:
         await self._bot.initialize()
-        if self.config.mode == "polling" and (await self._bot.get_webhook_info()).url:
-            await self._bot.delete_webhook()
+        if self.config.mode == "polling":
+            await self._leave_webhook()
         if self.config.menu:
             await self._offer_commands()
+
+    async def _leave_webhook(self) -> None:
+        with contextlib.suppress(Missing):
+            if (await self._bot.get_webhook_info()).url:
+                await self._bot.delete_webhook()
 
     async def _offer_commands(self) -> None:
         known = [(name, help) for name, help in self.host.commands() if re.fullmatch(r"[a-z0-9_]{1,32}", name)]
@@ -162,9 +161,10 @@ class Telegram(Channel):
         """Take one batch. Asking for the next one acknowledges it, so by then all of it has been received."""
         # Nobody knows whether Telegram is there before it answers, so the first question does not wait for updates.
         wait = POLL if self._answers else 0
-        query = {"offset": self._offset, "timeout": wait, "allowed_updates": json.dumps(ALLOWED)}
-        address = f"{self._bot.base_url}/getUpdates?{urlencode(query)}"
-        updates = cast(list[Any], await self._http.post(address, read_timeout=wait + READ))
+        asked = Plain({"offset": self._offset, "timeout": wait, "allowed_updates": ALLOWED})
+        address = f"{self._bot.base_url}/getUpdates"
+        answer = await self._http.post(address, cast(RequestData, asked), read_timeout=wait + READ)
+        updates = cast(list[Any], answer)
         self._answers = True
         self.host.pulse()
         # Tasks begin in the order in which they are made, and that is the order the core keeps.
@@ -186,11 +186,8 @@ class Telegram(Channel):
         except Exception as error:
             log.warning("%s: Update %s cannot be read (%s). I leave it out.", self.name, number, type(error).__name__)
             return
-        try:
-            if found is not None:
-                await receive(found)
-        except (TypeError, ValueError) as error:
-            log.warning("%s: Update %s cannot be kept (%s). I leave it out.", self.name, number, type(error).__name__)
+        if found is not None:
+            await receive(found)
 
     def _read(self, update: Json) -> Message | Event | None:
         found = read(update, self.name, self._bot.bot)
@@ -242,8 +239,8 @@ class Telegram(Channel):
             raise web.HTTPServiceUnavailable(text="The channel is not listening.")
         self.host.pulse()
         try:
-            update = await request.json()
-        except ValueError:
+            update = json.loads(await request.read())
+        except (ValueError, RecursionError):
             raise web.HTTPBadRequest(text="This is not JSON.") from None
         await self._accept(receive, update)
         return web.Response()
@@ -257,7 +254,8 @@ class Telegram(Channel):
 
     @property
     def _address(self) -> str:
-        return f"{self.config.public_url.rstrip('/')}/channels/{self.name}"
+        public = self.config.public_url or self.host.address()
+        return f"{public.rstrip('/')}/channels/{self.name}"
 
     async def _set_webhook(self) -> None:
         try:
@@ -355,7 +353,9 @@ class Telegram(Channel):
 
     async def type(self, place: Place) -> None:
         with self._explained():
-            await self._bot.send_chat_action(action="typing", **target(place))
+            # In a channel's direct messages Telegram shows no such sign for one of them alone.
+            if "direct_messages_topic_id" not in (where := target(place)):
+                await self._bot.send_chat_action(action="typing", **where)
 
     async def fetch(self, attachment: Attachment) -> AsyncIterator[bytes]:
         """Raises ValueError when the file is larger than `max_media`."""
@@ -377,7 +377,8 @@ class Telegram(Channel):
 
     def _explain(self, error: TelegramError) -> ChannelError:
         """What an error means for a message. An answer of 500 or 502 does not tell whether it went through."""
-        said = str(error)[:200].rstrip(".")
+        # What python-telegram-bot adds is the page of a proxy, bytes and all.
+        said = str(error).partition(". Parsing the server response")[0][:200].rstrip(".")
         if isinstance(error, InvalidToken):
             return LoginFailed(
                 f"Telegram refuses the 'token' of bot.toml: [channels.{self.name}]. Copy the bot's own from @BotFather."
@@ -391,11 +392,3 @@ class Telegram(Channel):
         if isinstance(error, BadRequest | Forbidden | ChatMigrated):
             return Undeliverable(f"Telegram refuses it: {said}.")
         return MaybeSent(f"Telegram's answer got lost: {said}.")
-
-
-def pauses() -> Iterator[float]:
-    """Seconds between two tries: from 1 up to 30, each a little different so that many bots do not come at once."""
-    longest = 1.0
-    while True:
-        yield random.uniform(longest / 2, longest)
-        longest = min(2 * longest, LONGEST_PAUSE)

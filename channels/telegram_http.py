@@ -11,14 +11,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from telegram.error import BadRequest, NetworkError, TelegramError, TimedOut
 from telegram.request import BaseRequest, RequestData
 
-from roost.errors import ConfigError
+from roost.proxy import proxy
+from roost.reach import why
 
 BEFORE_SENDING = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.ConnectionTimeoutError)
 CONNECT, READ, WRITE, WRITE_FILE = 10.0, 20.0, 20.0, 300.0
@@ -26,6 +25,10 @@ CONNECT, READ, WRITE, WRITE_FILE = 10.0, 20.0, 20.0, 300.0
 
 class Unreached(NetworkError):
     """No connection came about, so nothing was sent."""
+
+
+class Missing(Unreached):
+    """Status 404 to a token that was taken before: the server has no such method, or is not there now."""
 
 
 class TooFast(TelegramError):
@@ -49,6 +52,7 @@ class Http(BaseRequest):
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
         self._pool: aiohttp.ClientSession | None = None
+        self._known = False
 
     @property
     def read_timeout(self) -> float | None:
@@ -79,14 +83,21 @@ class Http(BaseRequest):
             # A redirection would carry the token elsewhere.
             how = {"timeout": limits, "allow_redirects": False, **(encode(request_data) if request_data else {})}
             async with self._session() as session, session.request(method, url, **how) as response:
-                return check(response.status, await response.read())
+                return self._check(response.status, await response.read())
         except BEFORE_SENDING as error:
-            raise Unreached(f"No connection ({type(error).__name__}).") from None
+            raise Unreached(why(error)) from None
         except TimeoutError:
-            raise TimedOut("No answer in time.") from None
+            raise TimedOut("no answer in time") from None
         except (aiohttp.ClientError, OSError) as error:
             # The text of an error may hold the address, and that holds the token.
-            raise NetworkError(f"The connection broke ({type(error).__name__}).") from None
+            raise NetworkError(why(error)) from None
+
+    def _check(self, status: int, payload: bytes) -> tuple[int, bytes]:
+        """python-telegram-bot takes every 404 for a wrong token, which is so only until one was taken."""
+        if status == 404 and self._known:
+            raise Missing("The server has no such method.")
+        self._known = self._known or status == 200
+        return check(status, payload)
 
     async def download(self, url: str) -> AsyncIterator[bytes]:
         """Read a file in chunks. Raises BadRequest when it is not there, NetworkError for anything else."""
@@ -99,7 +110,7 @@ class Http(BaseRequest):
                 async for chunk in response.content.iter_chunked(65536):
                     yield chunk
         except (aiohttp.ClientError, OSError) as error:
-            raise NetworkError(f"The download broke ({type(error).__name__}).") from None
+            raise NetworkError(f"the download broke: {why(error)}") from None
 
     def _connect(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -135,26 +146,6 @@ class Plain:
 
     parameters: dict[str, Any]
     contains_files: bool = False
-
-
-def proxy(base_url: str) -> str | None:
-    """The proxy that the environment, or the system's settings, name for this server.
-
-    aiohttp's own `trust_env` looks it up, and reads ~/.netrc, once a request: that doubles a request's cost.
-    Raises ConfigError for a proxy that aiohttp cannot use.
-    """
-    address, proxies = urlsplit(base_url), getproxies()
-    if not address.hostname or proxy_bypass(address.hostname):
-        return None
-    found = proxies.get(address.scheme) or proxies.get("all")
-    if found is None or found.startswith(("http://", "https://")):
-        return found
-    if "://" not in found:
-        return f"http://{found}"
-    raise ConfigError(
-        f"The environment names a proxy of the kind '{found.partition(':')[0]}', and only HTTP proxies can be used. "
-        f"Set {address.scheme.upper()}_PROXY to one, or NO_PROXY to '{address.hostname}'."
-    )
 
 
 def timeouts(connect: Any = None, read: Any = None, write: Any = None, upload: bool = False) -> aiohttp.ClientTimeout:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,9 @@ from typing import Any
 from telegram.error import BadRequest
 
 from roost.channels.telegram_entities import Json
+from roost.channels.telegram_updates import DIRECT
 from roost.dialects import HTML_SUBSET, PLAIN, render
+from roost.durable import Kept
 from roost.errors import Undeliverable
 from roost.values import Attachment, AttachmentKind, Button, Place, Reply, Sent
 
@@ -114,7 +115,14 @@ def write_edit(sent: Sent, reply: Reply) -> Call:
 
 
 def target(place: Place) -> Json:
-    return {"chat_id": chat_id(place), **({"message_thread_id": int(place.thread)} if place.thread else {})}
+    """The parameters for where: a chat, a topic of it, or one of a channel's direct messages."""
+    where: Json = {"chat_id": chat_id(place)}
+    if not place.thread:
+        return where
+    if not re.fullmatch(rf"({DIRECT})?\d+", place.thread):
+        raise Undeliverable(f"'{place}' is no topic of Telegram. Its part after the '/' is a number.")
+    name = "direct_messages_topic_id" if place.thread.startswith(DIRECT) else "message_thread_id"
+    return where | {name: int(place.thread.removeprefix(DIRECT))}
 
 
 def chat_id(place: Place) -> int | str:
@@ -148,32 +156,15 @@ class Values:
     """The long values of buttons by token, in a file, since a press may come after a restart. The newest are kept."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known: dict[str, str] | None = None
+        self._kept = Kept(path)
 
     def keep(self, buttons: Sequence[Button]) -> None:
         fresh = {data(button): button.value or button.text for button in buttons if not button.url}
         fresh = {token: value for token, value in fresh.items() if token != value}
-        known = self._load()
+        known = self._kept.all()
         if not fresh.items() <= known.items():
-            self._known = dict([*known.items(), *fresh.items()][-MAX_KEPT:])
-            save(self._path, json.dumps(self._known))
+            self._kept.replace(dict([*known.items(), *fresh.items()][-MAX_KEPT:]))
 
     def find(self, token: str) -> str | None:
-        return self._load().get(token)
-
-    def _load(self) -> dict[str, str]:
-        if self._known is None:
-            try:
-                self._known = dict(json.loads(self._path.read_text(encoding="utf-8")))
-            except (OSError, ValueError):
-                self._known = {}
-        return self._known
-
-
-def save(path: Path, text: str) -> None:
-    """Write a file for its owner's eyes, whole or not at all."""
-    fresh = path.with_suffix(".new")
-    fresh.touch(mode=0o600)
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
+        found: str | None = self._kept.get(token)
+        return found

@@ -59,18 +59,25 @@ def read_message(body: Json, name: str, me: User) -> Message | None:
         mentions=mentions,
         quote=read_quote(body, name),
         attachments=attachments,
+        album=str(body.get("media_group_id", "")),
         key=f"{body['chat']['id']}:{body['message_id']}",
         raw=body,
     )
 
 
+DIRECT = "direct-"  # before the topic's id, in the thread of a place
 KINDS: dict[str, PlaceKind] = {"private": "direct", "group": "group", "supergroup": "group", "channel": "broadcast"}
 
 
 def read_place(body: Json, name: str) -> Place:
-    """Replies outside of topics have a `message_thread_id` too, which is not one that can be written to."""
+    """Replies outside of topics have a `message_thread_id` too, which is not one that can be written to.
+
+    The direct messages of a channel are one chat, in which each person is a topic of its own.
+    """
     chat = body["chat"]
     thread = str(body["message_thread_id"]) if body.get("is_topic_message") else ""
+    if topic := body.get("direct_messages_topic"):
+        thread = f"{DIRECT}{topic['topic_id']}"
     return Place(name, str(chat["id"]), thread, KINDS[chat["type"]])
 
 
@@ -236,6 +243,7 @@ DETAILS: dict[str, Callable[[Json], str]] = {
     "dice": lambda it: f"{it['emoji']} {it['value']}",
     "game": lambda it: str(it["title"]),
     "invoice": lambda it: str(it["title"]),
+    "web_app_data": lambda it: str(it["data"]),
     "rich_message": lambda it: "\n".join("".join(_strings(block)) for block in it["blocks"]),
 }
 

@@ -9,14 +9,15 @@ Both sides write one JSON object a line, in UTF-8. A client's first line is `hel
 
     {"type": "welcome", "bot": "Roost", "commands": [["help", "…"]], "max_line": 1048576}
     {"type": "accepted", "id": "…"}                      what was said is safe on disk
-    {"type": "message", "id": "…", "text": "…", "buttons": [{"text", "value", "url"}], "answers", "done"}
+    {"type": "message", "id": "…", "text": "…", "buttons": [{"text", "value", "url"}], "answers", "done", "notice"}
     {"type": "edit", …}                                  the same keys: the whole message as it is now
     {"type": "delete", "id": "…"}
     {"type": "typing"}
     {"type": "history", "lines": [{"id", "bot", "author", "text", "at"}]}
     {"type": "error", "id": "…", "text": "…"}            a sentence; `id` when it is about something said
 
-`answers` is the id of what was said. `done` is false for a preview of an answer that still grows.
+`answers` is the id of what was said. `done` is false for a preview of an answer that still grows, `notice` is true for
+what is said in place of an answer.
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ def write(kind: str, id: str, reply: Reply) -> Frame:
         "buttons": [{"text": b.text, "value": b.value, "url": b.url} for b in reply.buttons],
         "answers": reply.ticket,
         "done": bool(reply.key),
+        "notice": reply.notice,
     }
 
 
