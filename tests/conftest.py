@@ -10,9 +10,19 @@ from pathlib import Path
 
 import platformdirs
 import pytest
+from hypothesis import HealthCheck, settings
+from kit.loop import Loop
 from system import require
 
 from roost.brains.store import ModelStore
+
+# How fast this machine is at the moment says nothing about the code.
+settings.register_profile("roost", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("roost")
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, type[Loop]]:
+    return {"settling": Loop}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -66,13 +66,13 @@ class Wire:
         await self.writer.drain()
 
     async def next(self) -> Frame:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             frame: Frame = json.loads(await self.reader.readline())
             return frame
 
     async def ends(self) -> bool:
         """Whether the other side hangs up, with nothing more said."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             try:
                 return await self.reader.read() == b""
             except ConnectionError:
@@ -113,7 +113,7 @@ class House:
 
     async def alone(self) -> None:
         """Wait until the channel has noticed that every client has left."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while self.channel._tasks:
                 await asyncio.wait(self.channel._tasks)
 
@@ -122,7 +122,7 @@ class House:
 async def running(home: Path) -> AsyncIterator[House]:
     house = House(home)
     task = asyncio.create_task(house.channel.run(house.core.receive))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await house.core.ready.wait()
     try:
         yield house

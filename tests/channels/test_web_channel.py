@@ -51,7 +51,7 @@ class Browser:
         await self.socket.send_str(json.dumps(frame))
 
     async def hear(self) -> dict[str, Any]:
-        heard: dict[str, Any] = json.loads(await self.socket.receive_str(timeout=10))
+        heard: dict[str, Any] = json.loads(await self.socket.receive_str(timeout=30))
         return heard
 
 
@@ -180,7 +180,7 @@ async def test_a_text_that_is_empty_or_too_long_is_refused_by_its_id(
 async def test_a_frame_that_is_not_utf8_closes_only_that_page(core: TinyCore, session: aiohttp.ClientSession) -> None:
     bad, good = await opened(session, core), await opened(session, core)
     await bad.socket._writer.send_frame(b"\xff\xfe{", aiohttp.WSMsgType.TEXT)
-    assert (await bad.socket.receive(timeout=10)).data == aiohttp.WSCloseCode.INVALID_TEXT
+    assert (await bad.socket.receive(timeout=30)).data == aiohttp.WSCloseCode.INVALID_TEXT
     await good.say(type="say", id="message-1", text="fine")
     assert (await good.hear())["type"] == "accepted"
 
@@ -188,7 +188,7 @@ async def test_a_frame_that_is_not_utf8_closes_only_that_page(core: TinyCore, se
 async def test_a_frame_over_the_limit_closes_only_that_page(core: TinyCore, session: aiohttp.ClientSession) -> None:
     bad = await opened(session, core)
     await bad.say(type="say", id="message-1", text="x" * (web_channel.MAX_FRAME + 1))
-    assert (await bad.socket.receive(timeout=10)).data == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+    assert (await bad.socket.receive(timeout=30)).data == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
     assert core.received == []
     await opened(session, core)
 
@@ -200,7 +200,7 @@ async def test_a_page_that_does_not_say_hello_first_is_closed(
     address = core.web.address
     socket = await session.ws_connect(f"{address}/ws", headers={"Origin": address})
     await socket.send_str(first)
-    assert (await socket.receive(timeout=10)).type is aiohttp.WSMsgType.CLOSE
+    assert (await socket.receive(timeout=30)).type is aiohttp.WSMsgType.CLOSE
     assert core.received == []
 
 
@@ -242,7 +242,7 @@ async def test_a_core_that_fails_leaves_the_message_unaccepted_and_closes_the_pa
 
     core.chat._receive = refuse
     await browser.say(type="say", id="message-1", text="hello")
-    assert (await browser.socket.receive(timeout=10)).type is aiohttp.WSMsgType.CLOSE
+    assert (await browser.socket.receive(timeout=30)).type is aiohttp.WSMsgType.CLOSE
     assert [record.getMessage() for record in caplog.records] == ["A page of the channel 'web' was cut off: OSError."]
 
 
@@ -251,7 +251,7 @@ async def test_a_history_that_cannot_be_read_closes_the_page_and_leaves_nothing_
 ) -> None:
     core.lines = None  # type: ignore[assignment]
     browser = await Browser.open(session, core)
-    assert (await browser.socket.receive(timeout=10)).type is aiohttp.WSMsgType.CLOSE
+    assert (await browser.socket.receive(timeout=30)).type is aiohttp.WSMsgType.CLOSE
     assert core.chat._pages == {}
 
 
@@ -272,7 +272,7 @@ async def test_pages_are_told_to_come_back_when_the_channel_stops(
 ) -> None:
     browser = await opened(session, core)
     core.running.cancel()
-    assert (await browser.socket.receive(timeout=10)).data == aiohttp.WSCloseCode.GOING_AWAY
+    assert (await browser.socket.receive(timeout=30)).data == aiohttp.WSCloseCode.GOING_AWAY
     async with session.get(f"{core.web.address}/ws") as answer:
         assert answer.status == 503
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,7 +18,13 @@ from aiohttp import web
 
 KEY = "sk-test-0123456789abcdef"
 CONTEXT = 2000
-ROLES = {"developer", "system", "user", "assistant", "tool"}
+FIELDS = {
+    "developer": {"role", "content", "name"},
+    "system": {"role", "content", "name"},
+    "user": {"role", "content", "name"},
+    "assistant": {"role", "content", "name", "tool_calls", "refusal"},
+    "tool": {"role", "content", "tool_call_id"},
+}
 # Parameter -> what it must be. Others of the reference exist, but a chat bot has no reason to send them.
 PARAMETERS: dict[str, Callable[[Any], bool]] = {
     "model": lambda value: isinstance(value, str),
@@ -26,8 +33,41 @@ PARAMETERS: dict[str, Callable[[Any], bool]] = {
     "max_tokens": lambda value: isinstance(value, int) and value >= 1,
     "max_completion_tokens": lambda value: isinstance(value, int) and value >= 1,
     "temperature": lambda value: isinstance(value, int | float) and 0 <= value <= 2,
+    "tools": lambda value: isinstance(value, list) and bool(value) and all(map(is_tool, value)),
     "stop": lambda value: isinstance(value, str) or (isinstance(value, list) and len(value) <= 4),
 }
+
+
+def is_tool(value: Any) -> bool:
+    """https://platform.openai.com/docs/api-reference/chat/create#chat-create-tools"""
+    if not isinstance(value, dict) or set(value) != {"type", "function"} or value["type"] != "function":
+        return False
+    function = value["function"]
+    named = isinstance(function.get("name"), str) and re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", function["name"])
+    return bool(named) and not set(function) - {"name", "description", "parameters", "strict"}
+
+
+def is_content(value: Any, role: str) -> bool:
+    """A text, or for a user parts of text and pictures.
+
+    https://platform.openai.com/docs/api-reference/chat/create#chat-create-messages
+    """
+    if isinstance(value, str):
+        return True
+    return role == "user" and isinstance(value, list) and bool(value) and all(map(is_part, value))
+
+
+def is_part(part: Any) -> bool:
+    if set(part) == {"type", "text"}:
+        return part["type"] == "text" and isinstance(part["text"], str)
+    url = part.get("image_url", {}).get("url", "")
+    taken = r"data:image/(png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+=*|https://.*"
+    return part.get("type") == "image_url" and bool(re.fullmatch(taken, url))
+
+
+def words_of(content: Any) -> str:
+    return content if isinstance(content, str) else " ".join(part.get("text", "") for part in content)
+
 
 Act = Callable[["Exchange"], Awaitable[None]]
 
@@ -56,7 +96,7 @@ class Exchange:
     async def event(self, value: Any, end: str = "\n\n") -> None:
         await self.raw(f"data: {json.dumps(value, ensure_ascii=False)}{end}".encode())
 
-    async def chunk(self, delta: dict[str, str], finish: str | None = None) -> None:
+    async def chunk(self, delta: dict[str, Any], finish: str | None = None) -> None:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
         await self.event(
             {
@@ -179,13 +219,38 @@ class OpenAIServer:
         if not PARAMETERS[name](value):
             raise Refused(400, f"Invalid value for '{name}'.", "invalid_value", name)
 
+    def _check_calls(self, messages: list[Any]) -> None:
+        """Every call is answered, by messages right behind it, and nothing else is."""
+        open_: set[str] = set()
+        for number, message in enumerate(messages):
+            if message["role"] == "tool":
+                if message.get("tool_call_id") not in open_:
+                    raise Refused(
+                        400,
+                        "Messages with role 'tool' must be a response to a preceding message with 'tool_calls'.",
+                        None,
+                        f"messages.[{number}].role",
+                    )
+                open_.remove(message["tool_call_id"])
+                continue
+            if open_:
+                raise Refused(
+                    400,
+                    "An assistant message with 'tool_calls' must be followed by tool messages "
+                    "responding to each 'tool_call_id'.",
+                    None,
+                    f"messages.[{number}].role",
+                )
+            open_ = {call["id"] for call in message.get("tool_calls", ())}
+
     def _check_messages(self, messages: list[Any]) -> None:
         for number, message in enumerate(messages):
-            if set(message) - {"role", "content", "name"} or message.get("role") not in ROLES:
+            if set(message) - FIELDS.get(message.get("role"), set()):
                 raise Refused(400, f"Invalid value: messages[{number}].", "invalid_value", f"messages[{number}].role")
-            if not isinstance(message.get("content"), str):
+            if not is_content(message.get("content"), message["role"]):
                 raise Refused(400, f"Invalid type for 'messages[{number}].content'.", "invalid_type", "messages")
-        words = sum(len(message["content"].split()) for message in messages)
+        self._check_calls(messages)
+        words = sum(len(words_of(message["content"]).split()) for message in messages)
         if words > CONTEXT:
             raise Refused(
                 400,

@@ -164,6 +164,11 @@ class TelegramServer:
     def forum(self, title: str, people: Iterable[Person], admin: bool = False) -> Chat:
         return self._chat(-1002000000001, {"type": "supergroup", "title": title, "is_forum": True}, people, admin)
 
+    def inbox(self, title: str, people: Iterable[Person]) -> Chat:
+        """The direct messages of a channel, of which the bot is an administrator: each person is a topic."""
+        info = {"type": "supergroup", "title": title, "is_direct_messages": True}
+        return self._chat(-1003000000001, info, people, True)
+
     def channel(self, title: str, username: str = "") -> Chat:
         info = {"type": "channel", "title": title} | ({"username": username} if username else {})
         return self._chat(-1002000000001, info, (), True)

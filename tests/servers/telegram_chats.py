@@ -329,6 +329,8 @@ class Chat:
             message["reply_to_message"] = {k: v for k, v in quoted.items() if k != "reply_to_message"}
             if self.kind == "supergroup" and not self.is_forum:
                 message["message_thread_id"] = quoted.get("message_thread_id", quoted["message_id"])
+        if self.info.get("is_direct_messages") and author.get("from", {}).get("id") in self.people:
+            message["direct_messages_topic"] = {"topic_id": author["from"]["id"], "user": author["from"]}
         message |= content
         self.messages.append(message)
         self.by_id[message["message_id"]] = message

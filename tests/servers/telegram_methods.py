@@ -85,9 +85,21 @@ class Methods:
         extra = {"reply_markup": markup} if "inline_keyboard" in markup else {}
         if p.get("protect_content"):
             extra["has_protected_content"] = True
+        if chat.info.get("is_direct_messages"):
+            extra["direct_messages_topic"] = self._direct(p, chat)
         if markup and not extra.get("reply_markup"):
             self.server.keyboards[chat.id] = markup
         return [chat.post_by_bot({**content, **extra}, topic, reply_to) for content in contents]
+
+    @staticmethod
+    def _direct(p: Json, chat: Chat) -> Json:
+        """ "Required if the message is sent to a direct messages chat". The words of the refusals are ours."""
+        if "direct_messages_topic_id" not in p:
+            raise bad("direct messages topic must be specified")
+        person = chat.people.get(int(p["direct_messages_topic_id"]))
+        if person is None:
+            raise bad("direct messages topic not found")
+        return {"topic_id": person.id, "user": person.user}
 
     def _reply_to(self, reply: Json | None, chat: Chat) -> int | None:
         if reply is None:

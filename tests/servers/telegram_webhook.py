@@ -127,6 +127,9 @@ class Webhook:
 
 
 def origin(update: Json) -> int:
-    """The chat (or user) an update came from."""
+    """The chat (or user) an update came from; 0 for what is no update at all."""
     body = next(value for key, value in update.items() if key != "update_id")
-    return int((body.get("chat") or body.get("message", {}).get("chat") or body["from"])["id"])
+    try:
+        return int((body.get("chat") or body.get("message", {}).get("chat") or body["from"])["id"])
+    except (KeyError, TypeError):
+        return 0

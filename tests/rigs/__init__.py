@@ -1,0 +1,1 @@
+"""One file for every channel: its platform, with people on it, for the conformance scenarios."""
