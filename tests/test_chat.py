@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit.listener import listening
 from rich.console import Console
 
 from roost.channels.terminal import Terminal, publish
@@ -87,6 +88,8 @@ class Bot:
             case "/two":
                 await self.say(Reply("first", ticket=message.ticket))
                 await self.say(Reply("second", ticket=message.ticket))
+            case "/fail":
+                await self.say(Reply("⚠️ There is no model.", ticket=message.ticket, notice=True))
             case "/choose":
                 buttons = (Button("Tea", "/tea"), Button("Coffee", "/coffee"))
                 await self.say(Reply("Which?", buttons=buttons, ticket=message.ticket))
@@ -245,6 +248,10 @@ async def test_a_script_gets_every_message_that_answers_it(bot: Bot) -> None:
     assert await script(bot.home, b"/two") == (0, "first\nsecond\n", "")
 
 
+async def test_a_script_that_gets_no_answer_is_told_why_and_can_tell_it_from_one(bot: Bot) -> None:
+    assert await script(bot.home, b"/fail") == (1, "", f"⚠️ There is no model.{os.linesep}")
+
+
 @pytest.mark.parametrize("nothing", [b"", b" \n\n"])
 async def test_a_script_with_nothing_to_say_is_told_so(bot: Bot, nothing: bytes) -> None:
     status, out, err = await script(bot.home, nothing)
@@ -316,8 +323,8 @@ async def test_something_else_on_the_port_is_not_taken_for_a_bot(
         await writer.wait_closed()
         left.set()
 
-    async with await asyncio.start_server(stranger, "127.0.0.1", 0) as server:
-        address = Address("127.0.0.1", server.sockets[0].getsockname()[1], "t")
+    async with listening(stranger) as port:
+        address = Address("127.0.0.1", port, "t")
         with pytest.raises(ChannelError, match="did not let us in"):
             await ask(address, "hello")
         await left.wait()
@@ -430,6 +437,12 @@ async def test_ctrl_c_twice_waits_no_longer(bot: Bot) -> None:
         await screen.shows("> ")
         screen.keys("/silence\r")
         await screen.shows("⠋")
+        screen.keys("\x03")
+        await screen.shows("stopping")
+        screen.keys("\x03")
+        await screen.shows("> ")
+        screen.keys("/silence\r")
+        assert "stopping" not in await screen.shows("/silence", "⠙")
         screen.keys("\x03")
         await screen.shows("stopping")
         screen.keys("\x03")

@@ -139,7 +139,7 @@ def test_the_library_is_imported_only_when_something_is_sealed():
 
 def test_without_the_library_a_sentence_says_what_to_install(home: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
-    with pytest.raises(ConfigError, match=r"Install 'roost\[encryption\]'"):
+    with pytest.raises(ConfigError, match=r'pip install -e "\.\[encryption\]"'):
         begin(home, "env:ROOST_KEY")
     assert not is_begun(home)
 

@@ -20,7 +20,7 @@ def made(function: Any) -> Command:
 
 
 async def said(function: Any, text: str) -> list[str]:
-    return [reply.text for reply in await made(function).run(text, MESSAGE, None)]
+    return [reply.text async for reply in made(function).run(text, MESSAGE, None)]
 
 
 async def test_words_become_what_the_hints_say() -> None:
@@ -91,13 +91,13 @@ def test_name_and_help_come_from_the_function() -> None:
         """
         return ""
 
-    @command("other", aliases=("o",), owner=True)
+    @command("other", aliases=("o",), role="owner")
     def anything() -> str:
         return ""
 
     one, other = say_hello.__roost_command__, anything.__roost_command__  # type: ignore[attr-defined]
     assert (one.name, one.help) == ("say-hello", "Greet someone.")
-    assert (other.name, other.aliases, other.owner) == ("other", ("o",), True)
+    assert (other.name, other.aliases, other.role) == ("other", ("o",), "owner")
     assert say_hello() == ""
 
 

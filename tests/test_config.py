@@ -15,12 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roost.config import Config, load, noun, schema, secrets
+from roost.config import Config, load, secrets
 from roost.contracts import ChannelConfig
 from roost.errors import ConfigError
 from roost.keys import key
 from roost.registry import Registry
+from roost.tables import noun, within
 from roost.testing import Stage, StageChannel
+from roost.tomlschema import schema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,7 @@ def complaint(folder: Path, registry: Registry, text: str, environment: dict[str
 
 def test_an_empty_file_is_a_working_configuration(tmp_path: Path, registry: Registry) -> None:
     config = read(tmp_path, registry, "")
-    assert (config.bot.name, config.brain.use, config.web.port) == ("Roost", "llamacpp", 8787)
+    assert (config.bot.name, config.brain.use, config.web.port) == ("Roost", "auto", 8787)
 
 
 def test_an_unknown_table_names_the_nearest(tmp_path: Path, registry: Registry) -> None:
@@ -158,7 +160,14 @@ def test_the_schema_describes_every_key_and_accepts_the_shipped_file(registry: R
     tables = described["properties"]
     assert tables["web"]["properties"]["port"]["type"] == "integer"
     assert tables["channels"]["properties"]["talky"]["required"] == ["token"]
-    assert tables["brain"]["properties"]["use"]["enum"] == ["echo", "llamacpp", "openai"]
+    assert tables["brain"]["properties"]["use"]["enum"] == [
+        "auto",
+        "ctransformers",
+        "echo",
+        "llamacpp",
+        "onnx",
+        "openai",
+    ]
     for name in ("bot", "access", "web", "journal", "brain", "memory", "plugins"):
         for one, about in tables[name]["properties"].items():
             assert about["description"], f"[{name}] {one} has no description"
@@ -283,6 +292,13 @@ async def test_the_file_is_watched(tmp_path: Path) -> None:
         assert stage.bot.name == "Coo"
 
 
+def test_a_bounded_list_is_measured_by_its_length() -> None:
+    assert within(["a"], 1, 2)
+    assert not within([], 1, None)
+    assert not within({"a": 1, "b": 2}, None, 1)
+    assert within("", None, None) and not within(0, 1, None)
+
+
 # The command line
 
 
@@ -336,3 +352,13 @@ async def test_another_log_level_holds_at_once(tmp_path: Path) -> None:
             assert logger.level == logging.DEBUG
     finally:
         logger.setLevel(before)
+
+
+def test_the_web_chat_is_not_there_without_the_web_face(tmp_path: Path) -> None:
+    registry = Registry()
+    registry.load()
+    path = tmp_path / "bot.toml"
+    path.write_text("[web]\nenabled = false\n[channels.webhook]\nsecret = 'x'\nurl = 'http://127.0.0.1:1'\n")
+    assert sorted(load(path, registry).channels) == ["terminal", "webhook"]
+    path.write_text("")
+    assert sorted(load(path, registry).channels) == ["terminal", "web"]

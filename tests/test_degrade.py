@@ -12,6 +12,7 @@ from roost.degrade import choose, fit
 from roost.dialects import HTML, HTML_SUBSET, IRC, MARKDOWN, MRKDWN, PLAIN, render
 from roost.split import length
 from roost.values import Attachment, Button, Reply
+from roost.writing import escape
 
 YES, NO = Button("Yes", "yes!"), Button("No")
 SHOP = Button("The shop", url="https://shop.example")
@@ -123,6 +124,14 @@ def test_a_number_or_a_label_is_a_choice(text: str, value: str | None) -> None:
     assert choose(text, (YES, NO, SHOP)) == value
 
 
+def test_a_number_with_a_point_is_a_choice_as_channels_write_it() -> None:
+    for typed in ("2.", "2)", "no", "1."):
+        expected = choose(typed, (YES, NO))
+        assert expected is not None
+        assert choose(escape(typed), (YES, NO)) == expected
+    assert choose(escape("a_b"), (Button("a_b", "x"),)) == "x"
+
+
 def test_a_label_comes_before_a_number() -> None:
     assert choose("2", (Button("2"), Button("1"))) == "2"
     assert choose("1", (Button("2"), Button("1"))) == "1"
@@ -142,16 +151,19 @@ BUTTONS = st.builds(
 LIMITS = st.builds(
     Limits,
     max_text=st.integers(20, 200),
-    unit=st.sampled_from(["characters", "utf16", "bytes"]),
+    unit=st.sampled_from(["graphemes", "characters", "utf16", "bytes"]),
+    max_bytes=st.just(0) | st.integers(100, 400),
     markup=st.sampled_from([PLAIN, MARKDOWN, HTML, HTML_SUBSET, MRKDWN, IRC]),
     media=st.dictionaries(st.sampled_from(["image", "audio", "file"]), st.integers(0, 20)),
+    files=st.integers(0, 3),
+    urls=st.booleans(),
     buttons=st.integers(0, 4),
     quotes=st.booleans(),
 )
 REPLIES = st.builds(
     Reply,
     text=MARKDOWN_TEXTS,
-    attachments=st.lists(ATTACHMENTS, max_size=3).map(tuple),
+    attachments=st.lists(ATTACHMENTS, max_size=5).map(tuple),
     buttons=st.lists(BUTTONS, max_size=5).map(tuple),
     quote=st.sampled_from(["", "q"]),
     ticket=st.just("t"),
@@ -163,15 +175,38 @@ REPLIES = st.builds(
 def test_every_part_fits_its_channel(reply: Reply, limits: Limits) -> None:
     parts = fit(reply, limits)
     for place, part in enumerate(parts):
-        assert length(render(part.text, limits.markup), limits.unit) <= limits.max_text
+        shown = render(part.text, limits.markup)
+        assert length(shown, limits.unit) <= limits.max_text
+        assert not limits.max_bytes or length(shown, "bytes") <= limits.max_bytes
         assert len(part.buttons) <= limits.buttons
         assert part.text or part.attachments
         assert (part.ticket, part.key) == ("t", "k")
         assert not part.quote or (limits.quotes and place == 0)
-        assert place == len(parts) - 1 or not (part.buttons or part.attachments)
+        assert not (part.buttons or part.attachments) or not any(later.text for later in parts[place + 1 :])
+        assert not limits.files or len(part.attachments) <= limits.files
         for attachment in part.attachments:
+            assert limits.urls or attachment.data is not None or not attachment.url
             size = attachment.size if attachment.data is None else len(attachment.data)
             assert size is None or size <= limits.media[attachment.kind]
+
+
+def test_more_files_than_one_message_takes_go_on_in_further_messages() -> None:
+    files = tuple(Attachment("image", f"{number}.png", data=b"x") for number in range(5))
+    parts = fit(Reply("look", files, (YES,), quote="q"), Limits(media={"image": 9}, files=2, buttons=1, quotes=True))
+    assert [(part.text, len(part.buttons), part.quote) for part in parts] == [
+        ("look", 1, "q"),
+        ("", 0, ""),
+        ("", 0, ""),
+    ]
+    assert ["".join(one.name[0] for one in part.attachments) for part in parts] == ["01", "23", "4"]
+
+
+def test_a_file_that_is_only_an_address_is_a_link_where_the_platform_fetches_nothing() -> None:
+    film = Attachment("video", "film", url="https://a.b/film")
+    (part,) = fit(Reply("see", (film,)), Limits(media={"video": 9}, urls=False))
+    assert (part.text, part.attachments) == ("see\n\n[film](https://a.b/film)", ())
+    (part,) = fit(Reply("see", (film,)), Limits(media={"video": 9}))
+    assert (part.text, part.attachments) == ("see", (film,))
 
 
 @given(REPLIES, LIMITS)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from test_markdown import MARKDOWN_TEXTS, content
 
-from roost.dialects import HTML, HTML_CHAT, HTML_SUBSET, IRC, MARKDOWN, MRKDWN, PLAIN, Dialect, render
+from roost.dialects import HTML, HTML_CHAT, HTML_SUBSET, IRC, MARKDOWN, MRKDWN, PLAIN, STYLING, Dialect, render
 from roost.markdown import clean, parse
 
-ALL = [PLAIN, MARKDOWN, HTML, HTML_CHAT, HTML_SUBSET, MRKDWN, IRC]
+ALL = [PLAIN, MARKDOWN, HTML, HTML_CHAT, HTML_SUBSET, MRKDWN, IRC, STYLING]
 BLOCKS = {"p", "br", "strong", "em", "del", "code", "pre", "a", "blockquote", "ul", "ol", "li", "hr"}
 TAGS = {
     "html": BLOCKS | {f"h{level}" for level in range(1, 7)},

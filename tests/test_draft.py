@@ -63,7 +63,7 @@ class Growing:
 
 async def shown(stage: Stage) -> None:
     """Wait until a first preview is on the screen."""
-    async with asyncio.timeout(10), stage.channel.came:
+    async with asyncio.timeout(30), stage.channel.came:
         await stage.channel.came.wait_for(lambda: bool(stage.channel.sent))
 
 
@@ -114,7 +114,7 @@ async def test_a_preview_that_may_be_on_the_screen_gives_the_answer_a_mark(tmp_p
         brain = Growing("Once upon", " a time.")
         stage.brain.think = brain.think  # type: ignore[method-assign]
         await stage.say("tell")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while slate(stage).fail:
                 await asyncio.sleep(0)
         brain.go.set()
@@ -173,7 +173,7 @@ async def test_a_preview_does_not_overtake_a_reply_that_waits(tmp_path: Path) ->
     async with Stage(tmp_path, channel=Slate) as stage:
         slate(stage).fail = [NotSent("busy", retry_after=0.3)]
         await stage.say("first")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while slate(stage).fail:
                 await asyncio.sleep(0)
         stage.brain.script = lambda said: ["Once upon", " a time."]

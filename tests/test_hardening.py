@@ -158,6 +158,24 @@ async def test_a_message_with_a_file_and_half_a_character_is_mended(tmp_path: Pa
         assert "tea \ufffd" in stage.brain.prompts[0].turns[-1].text
 
 
+async def test_what_is_no_message_is_passed_over_and_said_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    number: Any = 7
+    async with Stage(tmp_path) as stage:
+        assert not await stage.receive(stage.message(number, id="1"))
+        assert not await stage.receive(replace(stage.message("tea", id="2"), at=float("nan")))
+        assert not await stage.receive(stage.message("tea", id="3", attachments=(Attachment(name=number),)))
+        assert not await stage.receive(Event("joined", Place("stage", "1"), value=number))
+        assert await stage.talk("tea", id="4") == "tea"
+    assert caplog.text.count("[channels.stage] brought what is no message") == 4
+
+
+async def test_the_name_of_a_strangers_file_leads_nowhere(tmp_path: Path) -> None:
+    async with Stage(tmp_path, script=lambda said: "fine") as stage:
+        await stage.talk("tea", attachments=(Attachment(name="../../home/.ssh/keys"), Attachment(name="tea.png")))
+        assert "keys" in (said := stage.brain.prompts[0].turns[-1].text) and "tea.png" in said
+        assert ".." not in said
+
+
 # Lanes
 
 
@@ -313,7 +331,7 @@ async def test_a_channel_that_raises_cancelled_is_started_again(
 
         monkeypatch.setattr(supervisor, "_changed", changed)
         fall.set()
-        await asyncio.wait_for(turned.wait(), 10)
+        await asyncio.wait_for(turned.wait(), 30)
         assert states == ["waiting", "running"]
 
 
@@ -525,7 +543,7 @@ def typing() -> list[asyncio.Task[Any]]:
 
 async def typing_stops() -> bool:
     tasks = typing()
-    return not tasks or not (await asyncio.wait(tasks, timeout=3))[1]
+    return not tasks or not (await asyncio.wait(tasks, timeout=30))[1]
 
 
 async def test_the_typing_sign_ends_with_a_stop_in_the_middle_of_an_answer(
@@ -828,8 +846,8 @@ async def test_the_writer_outlives_a_column_that_is_no_text(tmp_path: Path) -> N
         sql = "INSERT INTO person (id, role, since) VALUES (CAST(x'61ff' AS TEXT), 'owner', 0)"
         await journal.do(lambda db: db.execute(sql))
         with contextlib.suppress(StoreError):
-            await asyncio.wait_for(journal.people(), 5)
+            await asyncio.wait_for(journal.people(), 30)
         message = Message("2", Place("a", "1"), Person("a", "x"), "t")
-        assert await asyncio.wait_for(journal.accept(message), 5) is not None
+        assert await asyncio.wait_for(journal.accept(message), 30) is not None
     finally:
         await journal.close()

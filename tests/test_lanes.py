@@ -134,7 +134,7 @@ async def hold(lanes: Lanes[str]) -> None:
 
 
 async def lanes_changed(seen: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not seen():
             await asyncio.sleep(0)
 
@@ -204,3 +204,26 @@ async def test_a_lane_that_is_dropped_and_begun_anew_still_does_one_thing_at_a_t
     lanes.wake()  # nothing is left that pauses
     await lanes.idle()
     assert done == ["paused", "new"]
+
+
+async def test_a_wake_while_an_item_decides_to_pause_is_not_lost() -> None:
+    done: list[str] = []
+    up = False
+
+    async def work(item: str) -> Pause | None:
+        if up:
+            done.append(item)
+            return None
+        asyncio.get_running_loop().call_soon(rise)  # runs after this returns and before the lane hears of it
+        return Pause()
+
+    def rise() -> None:
+        nonlocal up
+        up = True
+        lanes.wake()
+
+    lanes = Lanes(work)
+    lanes.put("a", "one")
+    async with asyncio.timeout(30):
+        await lanes.idle()
+    assert done == ["one"]

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,6 +58,15 @@ def test_a_header_that_is_not_utf8_is_simply_wrong() -> None:
     login = Login(TOKEN)
     assert not login.knows("1.x.\udcff")
     assert not login.matches("\udcff")
+
+
+def test_token_and_session_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[bytes, bytes]] = []
+    monkeypatch.setattr("roost.login.hmac.compare_digest", lambda one, other: seen.append((one, other)) or one == other)
+    login = Login(TOKEN)
+    assert login.matches(TOKEN) and not login.matches("guess") and login.knows(login.session())
+    assert len(seen) == 3
+    assert {len(one) for pair in seen[:2] for one in pair} == {32}, "also what is longer takes no longer"
 
 
 def test_the_token_matches() -> None:

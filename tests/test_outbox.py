@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from roost import outbox
+from roost.contracts import Channel, Limits
 from roost.errors import MaybeSent, NotSent, Undeliverable
-from roost.testing import Stage
+from roost.rows import Part
+from roost.testing import Stage, StageChannel
+from roost.values import Place, Reply
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +87,39 @@ async def test_a_long_answer_arrives_in_parts_that_fit_even_with_the_mark(tmp_pa
         said = [reply.text for _, reply in stage.channel.sent]
         assert max(map(len, said)) <= stage.channel.limits.max_text
         assert " ".join(said).replace("(possibly repeated)\n", "").split() == text.split()
+
+
+async def test_each_place_is_written_to_within_its_own_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def limits_at(channel: Channel, place: Place) -> Limits:
+        narrow = replace(channel.limits, max_text=80, media={}, idempotent=True)
+        return narrow if place.chat == "narrow" else channel.limits
+
+    monkeypatch.setattr(StageChannel, "limits_at", limits_at)
+    async with Stage(tmp_path, script=lambda said: "word " * 30) as stage:
+        wide, narrow = Place("stage", "wide"), Place("stage", "narrow")
+        await stage.talk("tell me", chat="wide")
+        await stage.talk("tell me", chat="narrow")
+        assert [len(shown(stage, place)) for place in (wide, narrow)] == [1, 2]
+        stage.channel.fail = [MaybeSent("cut"), MaybeSent("cut")]
+        await stage.bot.send(narrow, "again")
+        await stage.bot.send(wide, "again")
+        await stage.quiet()
+        assert shown(stage, narrow)[-1] == "again", "this place drops what comes twice"
+        assert shown(stage, wide)[-1] == "(possibly repeated)\nagain"
+
+
+def shown(stage: Stage, place: Place) -> list[str]:
+    return [reply.text for where, reply in stage.channel.sent if where == place]
+
+
+async def test_a_platform_that_asks_for_a_second_each_time_is_asked_less_and_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "LONGEST_PAUSE", 60.0)
+    async with Stage(tmp_path) as stage:
+        part = Part(10_000, Place("stage", "1"), Reply("hello"))
+        pauses = [await stage.bot.outbox._failed(part, NotSent("Too fast.", 1.0)) for _ in range(10)]
+        seconds = [one.seconds for one in pauses if one is not None and one.seconds is not None]
+        assert 1.0 <= seconds[0] <= 1.25 and all(60.0 <= one <= 75.0 for one in seconds[-2:])
+        long = await stage.bot.outbox._failed(part, NotSent("Too fast.", 600.0))
+        assert long is not None and long.seconds is not None and long.seconds >= 600.0

@@ -49,6 +49,11 @@ class Slow(Channel):
         raise NotImplementedError
 
 
+class Mixed(Slow):
+    def limits_at(self, place: Place) -> Limits:
+        return replace(self.limits, place_rate=0.5) if place == DIRECT else self.limits
+
+
 def channel(**config: Any) -> Slow:
     return Slow("stage", ChannelConfig(**config), None)  # type: ignore[arg-type]
 
@@ -125,3 +130,13 @@ async def test_previews_stop_where_the_platform_has_no_room_for_them_and_the_ans
         stage.brain.think = slowly  # type: ignore[method-assign]
         await stage.talk("count")
         assert 1 <= channel.edits <= pace.SLOW_BURST, "one message, its previews within the burst, and the last edit"
+
+
+async def test_each_place_has_the_pace_that_its_limits_say(clock: Clock) -> None:
+    limits = Pace(Mixed("stage", ChannelConfig(), None))  # type: ignore[arg-type]
+    for place, expected in ((DIRECT, 2.0), (Place("stage", "3"), 1.0)):
+        for _ in range(5):
+            await limits.wait(place)
+        began = clock.now
+        await limits.wait(place)
+        assert clock.now - began == pytest.approx(expected, abs=0.2)

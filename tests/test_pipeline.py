@@ -13,7 +13,7 @@ from roost import Button, Message, Reply, command, hookimpl
 from roost.contracts import Prompt
 from roost.errors import BrainError
 from roost.testing import Stage
-from roost.values import Event, Place
+from roost.values import Attachment, Event, Place
 
 
 def plugin(**things: object) -> types.ModuleType:
@@ -116,7 +116,7 @@ async def test_an_unexpected_error_keeps_its_details_out_of_the_chat(tmp_path: P
 
 
 async def test_an_answer_that_takes_too_long_becomes_a_notice(tmp_path: Path) -> None:
-    async with Stage(tmp_path, config='[brain]\nuse = "scripted"\ntimeout = 0.05\n') as stage:
+    async with Stage(tmp_path, config='[brain]\nuse = "scripted"\ntimeout = 1.0\n') as stage:
 
         async def never(prompt: object):  # type: ignore[no-untyped-def]
             yield "I "
@@ -329,6 +329,49 @@ async def test_what_waits_is_collected_into_one_answer(tmp_path: Path) -> None:
         assert outcomes(stage)[1][1] == "answered with 3"
 
 
+def pictures(*names: str) -> list[Attachment]:
+    return [Attachment("image", name, "image/png") for name in names]
+
+
+async def test_an_album_is_answered_once(tmp_path: Path) -> None:
+    whole = asyncio.Event()
+    async with Stage(tmp_path) as stage:
+        stage.bot.pipeline._await_album = whole.wait  # type: ignore[assignment, method-assign]
+        one, two, three = pictures("one.png", "two.png", "three.png")
+        await stage.say("/whoami", attachments=(one,), album="a")
+        await stage.say("", attachments=(two,), album="a")
+        await stage.say("", attachments=(three,), album="a")
+        await stage.say("", attachments=(one,), album="b")
+        await stage.say("and this?")
+        whole.set()
+        await stage.quiet()
+        said = [reply.text for _, reply in stage.channel.sent]
+        assert len(said) == 3 and said[2] == "and this?"
+        notes = [note for _, note in outcomes(stage)]
+        assert notes[:2] == ["answered with 3", "answered with 3"] and notes[3:] == ["NotSeen", "thought"]
+
+
+async def test_an_album_with_words_is_one_question_about_all_its_pictures(tmp_path: Path) -> None:
+    seen: list[Message] = []
+
+    @hookimpl
+    def on_message(message: Message) -> str:
+        seen.append(message)
+        return "nice"
+
+    whole = asyncio.Event()
+    async with Stage(tmp_path, [plugin(on_message=on_message)]) as stage:
+        stage.bot.pipeline._await_album = whole.wait  # type: ignore[assignment, method-assign]
+        one, two = pictures("one.png", "two.png")
+        await stage.say("which is better?", attachments=(one,), album="a")
+        await stage.say("", attachments=(two,), album="a")
+        whole.set()
+        await stage.quiet()
+    (message,) = seen
+    assert message.text == "which is better?"
+    assert [one.name for one in message.attachments] == ["one.png", "two.png"]
+
+
 async def test_the_newest_message_interrupts_where_bot_toml_says_so(tmp_path: Path) -> None:
     async with Stage(tmp_path, channel_config='busy_in = { "1" = "interrupt" }') as stage:
         thinking, _ = await busy(stage)
@@ -356,3 +399,26 @@ async def test_an_interrupt_while_a_notice_is_made_loses_nothing(tmp_path: Path)
         go.set()
         await stage.quiet()
         assert outcomes(stage) == [("notice", "BrainError")]
+
+
+@pytest.mark.parametrize(
+    ("text", "hinted"),
+    [
+        ("What is the capital of France?", False),
+        ("Où est la gare?", False),
+        ("你好吗？", True),
+        ("Как дела?", True),
+        ("42", False),
+    ],
+)
+async def test_a_message_in_another_script_is_answered_in_its_language(tmp_path: Path, text: str, hinted: bool) -> None:
+    async with Stage(tmp_path, script=lambda said: "yes") as stage:
+        await stage.talk(text)
+        await stage.talk("and now")
+        first, second = stage.brain.prompts
+        assert ("language" in first.turns[-1].text) is hinted
+        assert "language" not in str(second.turns), "the hint is not remembered, and no other prompt speaks of it"
+    async with Stage(tmp_path, config="[bot]\nlanguage = 'Dutch'") as stage:
+        await stage.talk(text)
+        assert stage.brain.prompts[0].turns[0].text.endswith("Answer in Dutch.")
+        assert "language" not in stage.brain.prompts[0].turns[-1].text

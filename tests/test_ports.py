@@ -29,6 +29,13 @@ def test_the_listening_program_is_named(tmp_path: Path) -> None:
     assert holder(0x2253, proc(tmp_path)) == "nginx (process 812)"
 
 
+def test_a_file_that_was_closed_meanwhile_hides_no_holder(tmp_path: Path) -> None:
+    folder = proc(tmp_path)
+    for name in ("0", "9"):  # whichever comes first in the listing
+        (folder / "812" / "fd" / name).mkdir()  # reading it as a link fails
+    assert holder(0x2253, folder) == "nginx (process 812)"
+
+
 def test_another_port_has_no_holder(tmp_path: Path) -> None:
     assert holder(1, proc(tmp_path)) == ""
 

@@ -10,7 +10,9 @@ import pytest
 import roost
 from roost import command, hookimpl, job
 from roost.errors import ConfigError, PluginError
-from roost.registry import BUILTINS, Registry, plugin_files
+from roost.folder import sources
+from roost.registry import BUILTINS, Registry
+from roost.settings import PluginsTable
 
 
 def write(folder: Path, name: str, text: str) -> None:
@@ -33,9 +35,9 @@ def test_files_and_folders_are_plugins_and_underscored_ones_are_not(tmp_path: Pa
     write(tmp_path, "two/__init__.py", "from .part import word\n" + HELLO.replace("hello", "word_two"))
     write(tmp_path, "two/part.py", "word = 'x'\n")
     write(tmp_path, "_off.py", "raise RuntimeError")
-    assert [name for name, _ in plugin_files(tmp_path)] == ["one", "two"]
+    assert [one.name for one in sources(tmp_path)] == ["one", "two"]
     registry = Registry()
-    registry.load(tmp_path)
+    registry.load(PluginsTable(folder=tmp_path.name), tmp_path.parent)
     assert {"hello", "word-two", "help"} <= set(registry.commands)
     assert registry.failures == []
 
@@ -45,7 +47,7 @@ def test_a_plugin_that_fails_is_named_with_file_and_line_and_the_others_load(tmp
     write(tmp_path, "typo.py", "def f(:\n")
     write(tmp_path, "good.py", HELLO)
     registry = Registry()
-    registry.load(tmp_path)
+    registry.load(PluginsTable(folder=tmp_path.name), tmp_path.parent)
     assert [one.plugin for one in registry.failures] == ["bad", "typo"]
     assert "bad.py, line 2" in registry.failures[0].reason
     assert "typo.py, line 1" in registry.failures[1].reason
@@ -55,7 +57,7 @@ def test_a_plugin_that_fails_is_named_with_file_and_line_and_the_others_load(tmp
 def test_a_disabled_plugin_is_not_even_imported(tmp_path: Path) -> None:
     write(tmp_path, "bad.py", "raise RuntimeError('imported')")
     registry = Registry()
-    registry.load(tmp_path, ["bad"])
+    registry.load(PluginsTable(folder=tmp_path.name, disable=["bad"]), tmp_path.parent)
     assert registry.failures == []
 
 
@@ -97,7 +99,7 @@ def test_a_removed_plugin_takes_its_commands_and_jobs_along() -> None:
 
 
 def test_a_job_needs_exactly_one_time() -> None:
-    with pytest.raises(ValueError, match="either cron"):
+    with pytest.raises(ValueError, match="A job needs one of cron"):
         job()
 
 
@@ -133,6 +135,9 @@ def test_the_public_face_is_fixed() -> None:
         "command",
         "hookimpl",
         "job",
+        "key",
+        "options",
+        "tool",
     ]
     for name in roost.__all__:
         assert hasattr(roost, name)

@@ -76,6 +76,7 @@ async def test_what_is_forgotten_is_in_no_byte_of_the_data_folder(tmp_path: Path
         assert "became an extract" in await stage.talk("/compact")
         await stage.talk(f"{secret} again")
         await stage.talk("a harmless thing", chat="2", person="Bob")
+        (tmp_path / "home" / "chat-history").write_text(f"{secret} was typed\n")
         assert secret.encode() in everything_in(tmp_path / "home")
         assert (await stage.talk(how)).startswith("Forgotten")
         await stage.bot.journal.forget(Place("stage", "1"))  # the command itself has no secret, its neighbours had

@@ -214,7 +214,7 @@ async def test_without_the_library_it_says_what_to_install(tmp_path: Path, monke
     before = content(tmp_path)
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
-        with pytest.raises(ConfigError, match=r"Install 'roost\[encryption\]'"):
+        with pytest.raises(ConfigError, match=r'pip install -e "\.\[encryption\]"'):
             async with stage(tmp_path):
                 pass
     assert content(tmp_path) == before

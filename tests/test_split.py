@@ -9,11 +9,12 @@ from test_markdown import MARKDOWN_TEXTS, content
 
 from roost.contracts import Unit
 from roost.dialects import HTML, HTML_CHAT, HTML_SUBSET, IRC, MARKDOWN, MRKDWN, PLAIN, Dialect, render
+from roost.graphemes import graphemes, joined
 from roost.markdown import Fence, List, clean, parse
-from roost.split import joined, length, split
+from roost.split import length, split
 
 ALL = [PLAIN, MARKDOWN, HTML, HTML_CHAT, HTML_SUBSET, MRKDWN, IRC]
-UNITS: list[Unit] = ["characters", "utf16", "bytes"]
+UNITS: list[Unit] = ["graphemes", "characters", "utf16", "bytes"]
 
 
 TEXTS_WITHOUT_FENCES = MARKDOWN_TEXTS.map(lambda text: text.replace("`", "").replace("~", ""))
@@ -38,9 +39,65 @@ def test_a_limit_below_one_is_refused() -> None:
         split("a", PLAIN, 0, "characters")
 
 
-@pytest.mark.parametrize(("unit", "expected"), [("characters", 3), ("utf16", 4), ("bytes", 7)])
+@pytest.mark.parametrize(
+    ("unit", "expected"), [("graphemes", 3), ("characters", 4), ("utf16", 6), ("bytes", 11)], ids=str
+)
 def test_length_counts_in_its_unit(unit: Unit, expected: int) -> None:
-    assert length("aé😀", unit) == expected
+    assert length("aé😀🏽", unit) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("", 0),
+        ("abc\n", 4),
+        ("e\u0301e\u0301\u0302", 2),
+        ("👩‍👩‍👧‍👦👍🏽", 2),
+        ("❤️‍🔥", 1),
+        ("🇳🇱🇩🇪🇫", 3),
+        ("1\ufe0f\u20e3", 1),
+        ("🏴\U000e0067\U000e007f", 1),
+        ("각각한국", 4),
+        ("\u1100\u1161\u11a8\u1100", 2),
+        ("語言", 2),
+        ("\n\u0301", 2),
+        ("a\u200db", 2),
+    ],
+    ids=ascii,
+)
+def test_graphemes_are_counted_as_people_see_them(text: str, count: int) -> None:
+    assert graphemes(text) == count
+
+
+SCRAPS = st.sampled_from([*"ae\u0301\u200d\u200c\n👩🏽🇳🇱\ufe0f❤🔥\u1100\u1161\u11a8각กำक\u094d\u093f"])
+
+
+@given(st.text() | st.lists(SCRAPS).map("".join))
+def test_graphemes_are_never_counted_too_few(text: str) -> None:
+    together = sum(joined(text, place) for place in range(len(text)) if text[place - 1 : place + 1] != "\r\n")
+    assert len(text) >= graphemes(text) >= len(text) - together
+
+
+def test_a_text_is_cut_by_graphemes_where_they_count() -> None:
+    family = "👩‍👩‍👧‍👦"
+    pieces = split(family * 250, PLAIN, 100, "graphemes")
+    assert "".join(pieces) == family * 250 and len(pieces) == 3
+    assert all(len(piece) % len(family) == 0 and len(piece) <= 100 * len(family) for piece in pieces)
+
+
+def test_bytes_count_as_well_where_there_is_a_limit_on_them() -> None:
+    family = "👩‍👩‍👧‍👦"
+    most = len(family.encode()) * 4
+    assert split(family * 10, PLAIN, 10, "graphemes", most) == [family * 4, family * 4, family * 2]
+    assert split("abcdefghi", PLAIN, 7, "graphemes", most) == ["abcdefg", "hi"]
+
+
+@given(MARKDOWN_TEXTS, st.sampled_from(ALL), st.integers(4, 60), st.integers(40, 200))
+def test_every_piece_has_the_bytes_it_may_have(text: str, dialect: Dialect, limit: int, most: int) -> None:
+    for piece in split(text, dialect, limit, "graphemes", most):
+        shown = render(piece, dialect)
+        fits = length(shown, "graphemes") <= limit and len(shown.encode("utf-8", "surrogatepass")) <= most
+        assert fits or len(content(parse(piece))) <= 1
 
 
 def test_cuts_fall_between_paragraphs_first() -> None:

@@ -6,12 +6,14 @@ import asyncio
 import itertools
 import os
 import signal
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 import pytest
 
+from roost import tool
 from roost.brains.llamacpp import LlamaCpp
 from roost.testing import Stage
 
@@ -50,6 +52,23 @@ async def test_a_real_model_answers_and_each_turn_reads_only_what_is_new(tmp_pat
             assert usage.cached >= before.prompt - 1, "the beginning of the prompt changed"
 
 
+async def test_a_tool_that_the_engine_cannot_read_costs_no_answer(
+    tmp_path: Path, config: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    @tool
+    def pair(both: tuple[int, str]) -> str:
+        """Takes two."""
+        return ""
+
+    monkeypatch.setattr("roost.tools.fault", lambda tool: "")  # what the check does not know of
+    plugin = types.ModuleType("pairs")
+    vars(plugin)["pair"] = pair
+    async with Stage(tmp_path, plugins=[plugin], config=config) as stage:
+        said = await talk(stage, QUESTIONS[0])
+        assert said and "⚠️" not in said
+        assert "asked again without them" in caplog.text and "status 400" in caplog.text
+
+
 async def test_the_conversation_is_there_after_a_restart(tmp_path: Path, config: str) -> None:
     async with Stage(tmp_path, config=config) as stage:
         await talk(stage, QUESTIONS[0])
@@ -66,7 +85,7 @@ async def test_an_engine_killed_in_mid_answer_gives_a_notice_and_the_next_messag
         await talk(stage, QUESTIONS[0])
         engine = brain(stage).engine
         assert engine is not None
-        said = asyncio.create_task(talk(stage, "Count from one to three hundred in words."))
+        said = asyncio.create_task(talk(stage, "Write a story about a lighthouse and its keeper."))
         await until(lambda: any(one.text for one in stage.bot.pipeline._current.values()))
         os.kill(engine.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
         assert "⚠️ The engine stopped in the middle of an answer." in await said

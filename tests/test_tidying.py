@@ -166,10 +166,10 @@ async def test_a_compaction_that_cannot_be_written_changes_nothing_and_is_tried_
 
 async def test_the_job_is_on_apschedulers_list_without_waiting_for_it_at_the_start(tmp_path: Path) -> None:
     async with Stage(tmp_path) as stage:
-        async with asyncio.timeout(10):
-            while stage.bot._schedule._scheduler is None:
+        async with asyncio.timeout(30):
+            while stage.bot.schedule._scheduler is None:
                 await asyncio.sleep(0.01)
-        assert [job.id for job in stage.bot._schedule._scheduler.get_jobs()] == ["memory.compact"]
+        assert [job.id for job in stage.bot.schedule._scheduler.get_jobs()] == ["memory.compact"]
 
 
 @pytest.mark.parametrize(

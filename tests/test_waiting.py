@@ -66,10 +66,10 @@ async def test_what_waits_for_a_channel_that_is_taken_away_is_delivered_when_it_
         stage.bot.outbox.put(parts)
         stage.bot.outbox.put(parts)
         entry = stage.bot.config.channels["stage"]
-        await stage.bot.apply(replace(stage.bot.config, channels={}))
+        await stage.bot.changes.apply(replace(stage.bot.config, channels={}))
         assert await stage.bot.journal.waiting() == {"stage": 1}
         assert len(stage.bot.outbox) == 0
-        await stage.bot.apply(replace(stage.bot.config, channels={"stage": entry}))
+        await stage.bot.changes.apply(replace(stage.bot.config, channels={"stage": entry}))
         await stage.quiet()
         assert [reply.text for _, reply in stage.channel.sent] == ["hello"]
 

@@ -8,67 +8,23 @@ import logging
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from io import BytesIO
-from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
+from face import FORM, HOOK, OPEN, PAGE, PUBLIC, SOCKET, TOKEN, hello, serving, signed, status
 
 from roost.contracts import Route, unsigned
 from roost.errors import ConfigError
 from roost.settings import WebTable
 from roost.web import MAX_BODY, Web, people
 
-TOKEN = "correct horse battery"
-PUBLIC = "https://bot.example.org"
-
 
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
         yield session
-
-
-@asynccontextmanager
-async def serving(*routes: Route, **keys: Any) -> AsyncIterator[Web]:
-    face = Web(WebTable(**{"port": 0} | keys))
-    face.mount("test", routes)
-    await face.start()
-    try:
-        yield face
-    finally:
-        await face.stop()
-
-
-async def hello(request: web.Request) -> web.StreamResponse:
-    return web.Response(text=f"hello {dict(request.match_info)} {await request.text()}")
-
-
-async def chat(request: web.Request) -> web.StreamResponse:
-    socket = web.WebSocketResponse()
-    await socket.prepare(request)
-    await socket.close()
-    return socket
-
-
-def signed(request: web.Request, body: bytes) -> bool:
-    digest = hmac.new(b"secret", body, hashlib.sha256).hexdigest()
-    return hmac.compare_digest(digest.encode(), request.headers.get("X-Signature", "").encode())
-
-
-OPEN = Route("GET", "/open", hello, unsigned)
-HOOK = Route("POST", "/hooks/{account}", hello, signed)
-PAGE = Route("GET", "/", hello, people)
-FORM = Route("POST", "/form", hello, people)
-SOCKET = Route("GET", "/ws", chat, people)
-
-
-async def status(session: aiohttp.ClientSession, face: Web, method: str, path: str, **options: Any) -> int:
-    options.setdefault("allow_redirects", False)
-    async with session.request(method, face.address + path, **options) as answer:
-        return answer.status
 
 
 # ------------------------------------------------------------------------------------------ routes
@@ -164,7 +120,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for_forever(monkeypatch: 
         port = int(face.address.rpartition(":")[2])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"POST /hook HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc")
-        assert b" 408 " in await asyncio.wait_for(reader.readline(), 10)
+        assert b" 408 " in await asyncio.wait_for(reader.readline(), 30)
         writer.close()
         await writer.wait_closed()
 
@@ -217,6 +173,11 @@ async def test_pages_for_people_carry_the_headers_that_guard_them(session: aioht
             assert part in policy
         assert "unsafe" not in policy
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert answer.headers["Referrer-Policy"] == "same-origin"
+        assert answer.headers["Cache-Control"] == "no-cache"
         assert "Python" not in answer.headers["Server"]
 
 
@@ -279,7 +240,8 @@ async def test_a_wrong_token_is_refused_and_too_many_are_not_even_looked_at(
         headers = {"Origin": face.address}
         for _ in range(5):
             assert await status(session, face, "POST", "/login", data={"token": "guess"}, headers=headers) == 403
-        assert await status(session, face, "POST", "/login", data={"token": TOKEN}, headers=headers) == 429
+        async with session.post(f"{face.address}/login", data={"token": TOKEN}, headers=headers) as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (429, "60")
         assert "guess" not in caplog.text
 
 
@@ -329,7 +291,7 @@ async def test_what_is_no_http_gets_a_400_and_is_not_in_the_log(data: bytes, cap
     async with serving() as face:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(face.address.rpartition(":")[2]))
         writer.write(data)
-        assert b" 400 " in await asyncio.wait_for(reader.readline(), 10)
+        assert b" 400 " in await asyncio.wait_for(reader.readline(), 30)
         writer.close()
         await writer.wait_closed()
     assert caplog.records == []
@@ -391,5 +353,5 @@ async def test_an_open_websocket_does_not_hold_up_stopping(session: aiohttp.Clie
 
     async with serving(Route("GET", "/ws", linger, people)) as face:
         await session.ws_connect(f"{face.address}/ws", headers={"Origin": face.address})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await face.stop()

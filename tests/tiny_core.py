@@ -43,6 +43,8 @@ class TinyCore:
         self.pulses += 1
         self.started.set()
 
+    def trouble(self, why: str) -> None: ...
+
     def commands(self) -> Sequence[tuple[str, str]]:
         return ()
 

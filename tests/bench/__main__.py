@@ -10,8 +10,8 @@ from rich.console import Console
 
 from bench.figures import Report, brief, load, write
 
-BENCHES = ("start", "telegram", "brain", "growth", "journal", "memory", "archive")
-SLOW = ("brain", "growth", "memory", "archive")
+BENCHES = ("start", "telegram", "brain", "last", "growth", "journal", "memory", "archive", "private", "channels")
+SLOW = ("channels", "brain", "last", "growth", "memory", "archive")
 
 
 def main() -> None:

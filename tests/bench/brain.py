@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from bench import turns
 from bench.figures import Report, percentile
 from bench.processes import Running, children, memory_of, roost
 from roost.brains.store import ModelStore
@@ -35,7 +36,7 @@ QUESTIONS = (
 )
 
 
-def measure(rounds: int) -> Report:
+def measure(rounds: int) -> list[Report]:
     model = asyncio.run(ModelStore(data_folder() / "models").ensure())
     report = Report("brain", f"Time to the first text, {model.stem}, the whole bot", KEPT, LOST)
     brain = BRAIN.format(model=json.dumps(str(model)))
@@ -45,7 +46,7 @@ def measure(rounds: int) -> Report:
             asyncio.run(hold(report, bot))
     report.notes.append("Seen: on the terminal. Thought: from the prompt's being ready until the first token.")
     report.notes.append(f"{MANY} in turn: one message each, {MANY_TURNS} times over; from their second turns on.")
-    return report
+    return [report, *turns.measure(rounds, model)]
 
 
 def remember_for_later(home: Path) -> None:

@@ -22,14 +22,14 @@ from bench.figures import Report, percentile
 from bench.processes import scratch
 from bench.remembered import CASES, Case, fill, weigh
 from bench.smalltalk import Smalltalk
-from bench.stores import Bare, Hop, Roost, Sqlite, Tiny
+from bench.stores import Bare, Hop, Inline, Roost, Sqlite, Tiny
 from roost.memory.settings import WindowConfig
 from roost.values import Place
 
 SAMPLES, QUESTIONS, OPENINGS = 300, 50, 20
 SLOWLY = {"10": 60, "1,000": 60, "100,000": 3, "10,000 places": 60}  # what TinyDB gets
 MS = 1000
-ROOST, SQLITE, TINY, BARE, HOP = "Roost", "SQLite", "TinyDB", "bare file", "bare thread"
+ROOST, SQLITE, TINY, BARE, HOP, INLINE = "Roost", "SQLite", "TinyDB", "bare file", "bare thread", "its files"
 SHORT, MIDDLE, LONG, MANY = CASES
 ELSEWHERE = Place("bench", "elsewhere")
 NUMBERS, SEEDS = itertools.count(1_000_000), itertools.count(1)
@@ -45,6 +45,7 @@ UNSYNCED: Contestants = {
     ROOST: lambda folder: Roost(folder / "roost", WindowConfig(fsync="os")),
     SQLITE: lambda folder: Sqlite(folder / "sqlite", "NORMAL"),
     HOP: Hop,
+    INLINE: lambda folder: Inline(folder / "roost", WindowConfig(fsync="os")),
 }
 
 
@@ -66,7 +67,10 @@ def measure(rounds: int) -> list[Report]:
             for case in (MIDDLE, LONG):
                 asyncio.run(meanwhile(folder / case.name, case, sizes))
     synced.notes.append("SQLite: WAL, synchronous full. TinyDB: fewer samples. Bare file: the same bytes, and fsync.")
-    unsynced.notes.append("SQLite: WAL, synchronous normal. Bare thread: what it takes to do nothing in a thread.")
+    unsynced.notes.append(
+        "SQLite: WAL, synchronous normal. Bare thread: what it takes to do nothing in a thread. "
+        "Its files: the memory without its thread, called as SQLite is."
+    )
     return [synced, unsynced, sizes]
 
 

@@ -17,6 +17,8 @@ from tinydb import TinyDB
 
 from roost.contracts import Compaction, Recollection, Turn
 from roost.memory.conversation import plain
+from roost.memory.disk import Disk
+from roost.memory.files import Files
 from roost.memory.settings import WindowConfig
 from roost.memory.window import Window
 from roost.values import Place
@@ -68,6 +70,19 @@ class Roost:
 
     async def close(self) -> None:
         await self.window.close()
+
+
+class Inline:
+    """The memory's files without the thread that they have to themselves: SQLite is measured so too."""
+
+    def __init__(self, folder: Path, config: WindowConfig) -> None:
+        self._files = Files(config, folder, Disk(), None)
+
+    def append(self, place: Place, turns: Sequence[Turn]) -> None:
+        self._files.add(place, turns)
+
+    def close(self) -> None:
+        self._files.close()
 
 
 class Sqlite:

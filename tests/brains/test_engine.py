@@ -138,9 +138,10 @@ async def test_an_engine_that_dies_spoils_one_answer_only(brain: LlamaCpp) -> No
     pieces = brain.think(ask("Write a very long story.", max_tokens=1500))
     await anext(pieces)
     os.kill(dead, signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
-    with pytest.raises(BrainError, match="The engine stopped"):
+    with pytest.raises(BrainError, match="The engine stopped") as caught:
         async for _ in pieces:
             pass
+    assert " W " not in str(caught.value), "a person is shown the engine's log"
     assert await said(brain, ask("Hello", max_tokens=2))
     assert brain.engine.pid != dead
 
@@ -218,9 +219,29 @@ async def test_a_graphics_card_that_is_not_there_is_said_to_be_missing(model: Pa
 
 
 async def test_beyond_this_machine_it_serves_only_with_a_key(model: Path) -> None:
-    engine = EngineProcess(["--model-path", str(model), "--host", "0.0.0.0", "--port", "0"], {KEY: ""})
+    options = ["--model-path", str(model), "--host", "0.0.0.0", "--port", "0", "--watch-stdin"]
+    engine = EngineProcess(options, {KEY: ""})
     with pytest.raises(BrainError, match="set a key"):
         await engine.start()
+
+
+LATE = """
+import json, sys
+
+print("begins", file=sys.stderr, flush=True)
+print(json.dumps({"failed": "It is damaged."}), flush=True)
+print("0.00.011.286 E load: error loading model: no tensors", file=sys.stderr, flush=True)
+print("0.00.011.628 E load: exiting due to model loading error", file=sys.stderr)
+"""
+
+
+async def test_why_it_did_not_start_is_found_in_a_log_that_is_written_late(tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text(LATE)
+    engine = EngineProcess([], {"PYTHONPATH": str(tmp_path)})
+    engine.module = "late"
+    with pytest.raises(BrainError) as failed:
+        await engine.start()
+    assert str(failed.value) == "The engine could not start. It is damaged. llama.cpp says: no tensors."
 
 
 PARENT = """

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.brains.hygiene import LITERALS, OPEN, Hygiene, clean
+from roost.brains.hygiene import BLOCKS, LITERALS, Hygiene, clean
 
 PARTS = [
     "<",
@@ -15,8 +15,8 @@ PARTS = [
     ">",
     "[",
     "think",
-    "</think>",
-    "<think>",
+    *BLOCKS,
+    *BLOCKS.values(),
     "<|im_end|>",
     "<|im_",
     "start|>",
@@ -28,7 +28,10 @@ PARTS = [
 ]
 TEXTS = st.lists(st.sampled_from([*PARTS, *LITERALS]) | st.text(max_size=3), max_size=12).map("".join)
 EVERYTHING = re.compile(
-    r"<think>.*?(?:</think>|\Z)|" + "|".join(map(re.escape, LITERALS)) + r"|<[|｜][\w▁]{1,40}[|｜]>", re.DOTALL
+    "".join(rf"{start}.*?(?:{end}|\Z)|" for start, end in BLOCKS.items())
+    + "|".join(map(re.escape, LITERALS))
+    + r"|<[|｜][\w▁]{1,40}[|｜]>",
+    re.DOTALL,
 )
 
 
@@ -54,6 +57,11 @@ def test_thoughts_are_never_seen_and_what_follows_them_begins_cleanly() -> None:
     assert clean("<think>cut off in the mid") == ""
 
 
+def test_calls_that_no_engine_recognised_are_never_seen() -> None:
+    assert clean('It is <tool_call>\n{"name": "x"}\n</tool_call>warm.') == "It is warm."
+    assert clean("<tool_response>\n18 degrees\n</tool_response>") == "18 degrees\n"
+
+
 @pytest.mark.parametrize(
     "text", ["a < b > c", "f <| x |> g", "[1] a[INS] b", "x <|> y", "<thinker>", "if (a<s && b>t)", "ends with <|im_"]
 )
@@ -68,4 +76,6 @@ def test_plain_text_is_not_held_back() -> None:
 
 def test_the_beginning_of_thoughts_is_held_back_until_it_is_known() -> None:
     hygiene = Hygiene()
-    assert [hygiene.feed(character) for character in OPEN] == [""] * len(OPEN)
+    for start in BLOCKS:
+        assert [hygiene.feed(character) for character in start] == [""] * len(start)
+        hygiene.feed(BLOCKS[start])

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 from file_server import MEMBER, WHEEL, FileServer, sha256, wheel
 from tiny_gguf import KEYS, gguf, pair
 
@@ -14,6 +16,7 @@ from roost.brains import download
 from roost.brains.models import Model, known, named
 from roost.brains.sources import choose
 from roost.brains.store import ModelStore
+from roost.cli import main
 from roost.errors import ModelError
 
 CONTENT = gguf(data=200_000)
@@ -272,3 +275,73 @@ def test_a_precision_is_a_whole_part_of_a_file_name() -> None:
     assert choose(files, "", "int8") == files[1]
     assert choose(files, "", "int4") is None
     assert choose(files, "", "auto") == files[1]
+
+
+def ollama(folder: Path, name: str, content: bytes) -> Path:
+    """A folder as Ollama keeps it, with one model."""
+    digest = sha256(content)
+    manifest = folder / "manifests" / name
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    layers = [
+        {"mediaType": "application/vnd.ollama.image.license", "digest": "sha256:00", "size": 1},
+        {"mediaType": "application/vnd.ollama.image.model", "digest": f"sha256:{digest}", "size": len(content)},
+    ]
+    manifest.write_text(json.dumps({"schemaVersion": 2, "config": {}, "layers": layers}))
+    blob = folder / "blobs" / f"sha256-{digest}"
+    blob.parent.mkdir(exist_ok=True)
+    blob.write_bytes(content)
+    return blob
+
+
+@pytest.mark.parametrize(
+    ("manifest", "name"),
+    [
+        ("registry.ollama.ai/library/qwen3/8b", "ollama:qwen3:8b"),
+        ("registry.ollama.ai/library/qwen3/latest", "ollama:qwen3"),
+        ("registry.ollama.ai/ann/owl/latest", "ollama:ann/owl"),
+        ("hf.co/ann/owl/Q4_K_M", "ollama:hf.co/ann/owl:Q4_K_M"),
+    ],
+)
+async def test_a_model_of_ollama_is_used_where_it_is(
+    store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, manifest: str, name: str
+) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
+    own = ollama(tmp_path / "ollama", manifest, gguf())
+    assert await store.ensure(name) == own
+    assert store.describe(name).title == "Tiny"
+    assert not store.remove(name) and own.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["ollama:none", "ollama:", "ollama:../../etc/passwd", "ollama:a/b/c/d", "ollama:a:../b"]
+)
+async def test_a_model_that_ollama_has_not_is_named(
+    store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
+    said = await complaint(store, name)
+    assert "Ollama has no model" in said or "names no model" in said
+
+
+async def test_a_manifest_of_ollama_that_names_no_file_is_refused(
+    store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
+    ollama(tmp_path / "ollama", "registry.ollama.ai/library/a/latest", gguf())
+    manifest = tmp_path / "ollama" / "manifests/registry.ollama.ai/library/a/latest"
+    for content in ("[]", "{", '{"layers": []}', manifest.read_text().replace(sha256(gguf()), "../../x")):
+        manifest.write_text(content)
+        assert "names" in await complaint(store, "ollama:a")
+
+
+def test_a_model_is_used_by_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROOST_HOME", str(tmp_path / "home"))
+    config, own = tmp_path / "bot.toml", tmp_path / "own.gguf"
+    config.write_text('# mine\n[brain]\nuse = "openai" # for now\ncontext = 2048\n')
+    own.write_bytes(gguf())
+    done = CliRunner().invoke(main, ["model", "use", str(own), "--config", str(config)])
+    assert done.exit_code == 0, done.output
+    assert config.read_text() == f'# mine\n[brain]\nuse = "llamacpp" # for now\ncontext = 2048\nmodel = "{own}"\n'
+    done = CliRunner().invoke(main, ["model", "use", str(tmp_path / "none.gguf"), "--config", str(config)])
+    assert done.exit_code == 1
+    assert "none.gguf" not in config.read_text()

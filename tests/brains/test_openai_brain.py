@@ -135,6 +135,25 @@ async def test_a_stream_that_just_ends_is_no_answer(server: OpenAIServer, brain:
     assert "broke in the middle" in await complaint(brain)
 
 
+async def test_a_web_page_in_place_of_an_answer_says_to_check_the_address(server: OpenAIServer, brain: OpenAI) -> None:
+    async def page(exchange: Exchange) -> None:
+        exchange.response.headers["Content-Type"] = "text/html; charset=utf-8"
+        await exchange.raw(b"<html>Please log in</html>")
+
+    server.plan += [page]
+    assert "answered with a web page. Check `base_url`" in await complaint(brain)
+    assert len(server.asked) == 1
+
+
+async def test_an_event_without_an_end_is_said_to_be_in_one_sentence(server: OpenAIServer, brain: OpenAI) -> None:
+    async def flood(exchange: Exchange) -> None:
+        for _ in range(6):
+            await exchange.raw(b"x" * (1 << 20))
+
+    server.plan += [flood] * 9
+    assert (await complaint(brain)).endswith("broke: An event has more than 4194304 bytes.")
+
+
 async def test_silence_in_the_middle_is_noticed(server: OpenAIServer, brain: OpenAI) -> None:
     async def stall(exchange: Exchange) -> None:
         await exchange.say("half an")
@@ -143,7 +162,7 @@ async def test_silence_in_the_middle_is_noticed(server: OpenAIServer, brain: Ope
     server.plan += [stall]
     brain.client.idle = 0.05
     assert "fell silent for 0.05 seconds" in await complaint(brain)
-    await asyncio.wait_for(server.left.wait(), 10)
+    await asyncio.wait_for(server.left.wait(), 30)
 
 
 async def test_an_answer_has_only_so_much_time_altogether(server: OpenAIServer, brain: OpenAI) -> None:
@@ -164,7 +183,7 @@ async def test_closing_the_iterator_ends_the_request(server: OpenAIServer, brain
     pieces = brain.think(HELLO)
     assert await anext(pieces) == "one"
     await pieces.aclose()  # type: ignore[attr-defined]
-    await asyncio.wait_for(server.left.wait(), 10)
+    await asyncio.wait_for(server.left.wait(), 30)
 
 
 async def test_noise_between_the_events_does_not_matter(server: OpenAIServer, brain: OpenAI) -> None:

@@ -538,6 +538,7 @@ def test_a_file_is_planned_by_what_is_in_it(store: Path, model: Path) -> None:
         (["--params", "0B"], "'0B' is no number of parameters"),
         (["--memory", "much"], "'much' is no amount of memory"),
         (["hf:ann/owl"], "Nothing is known of 'hf:ann/owl' yet"),
+        (["absent.gguf"], "There is no model file 'absent.gguf'"),
         (["qwen4"], "Did you mean 'qwen3-4b'"),
         (["qwen3-4b", "--measure"], "Only a model that is here can be measured"),
         (["--device", "gpu", "--memory", "8G"], "no graphics card"),
@@ -547,6 +548,31 @@ def test_what_cannot_be_planned_is_said_in_a_sentence(store: Path, arguments: li
     code, said = run("plan", *arguments)
     assert code == 1
     assert words in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["plan", "--slots", "0"], ["plan", "--slots", "-1"], ["plan", "--context", "0"], ["suggest", "--context", "-5"]],
+    ids=" ".join,
+)
+def test_numbers_that_no_model_can_have_are_refused(store: Path, arguments: list[str]) -> None:
+    code, said = run(*arguments)
+    assert code == 2 and "is not in the range" in said
+
+
+def test_a_context_that_was_cut_is_said_to_be(store: Path, model: Path) -> None:
+    assert "not the 99,999 that were asked for" in run("plan", str(model), "--context", "99999")[1]
+    assert "asked for" not in run("plan", str(model), "--context", "8192")[1]
+
+
+def test_a_file_of_an_architecture_nobody_knows_is_not_planned(store: Path, model: Path) -> None:
+    data = model.read_bytes()[:4_000_000]
+    other = store / "other.gguf"
+    with other.open("wb") as file:
+        file.write(data.replace(b"llama", b"xlama", 1))
+        file.truncate(model.stat().st_size)
+    code, said = run("plan", str(other))
+    assert code == 1 and "architecture 'xlama'" in said and "It fits" not in said
 
 
 def test_suggestions_come_with_licence_and_reason(store: Path) -> None:

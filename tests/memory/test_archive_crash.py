@@ -29,6 +29,12 @@ def talk(first: int, end: int, text: str = "and so on") -> dict[int, Turn]:
     }
 
 
+def put(archive: Archive, turns: dict[int, Turn]) -> None:
+    archive.append(turns)
+    while archive.tend():
+        pass
+
+
 def life(archive: Archive) -> list[tuple[Callable[[], object], State]]:
     """What an archive goes through, and what it holds after each step."""
     model: State = {}
@@ -48,15 +54,15 @@ def life(archive: Archive) -> list[tuple[Callable[[], object], State]]:
     ):
         model |= {number: turn.text for number, turn in batch.items()}
         model = dict(sorted(model.items()))
-        step(lambda batch=batch: archive.append(batch))
+        step(lambda batch=batch: put(archive, batch))
     model = {number: text for number, text in model.items() if SECRET not in text}
     step(lambda: archive.rewrite(lambda turn: SECRET not in turn.text))
     model |= {number: turn.text for number, turn in talk(30, 33).items()}
-    step(lambda: archive.append(talk(30, 33)))
+    step(lambda: put(archive, talk(30, 33)))
     model = {}
     step(lambda: archive.rewrite(lambda turn: False))
     model = {number: turn.text for number, turn in talk(1, 4).items()}
-    step(lambda: archive.append(talk(1, 4)))
+    step(lambda: put(archive, talk(1, 4)))
     return steps
 
 

@@ -121,3 +121,37 @@ async def test_people_are_linked_with_sense(tmp_path: Path) -> None:
         await link_persons(stage.bot, "a:1", "b:2")
         await stage.bot.people.part_from("a:1")
         assert await stage.bot.people.all() == []
+
+
+async def test_a_forgotten_place_is_named_nowhere(tmp_path: Path) -> None:
+    async with Stage(tmp_path, config="[memory]\ncompact_keep = 2\n") as stage:
+        for chat in ("xanthippe", "other"):
+            for number in range(4):
+                await stage.talk(f"line {number}", chat=chat)
+            await stage.talk("/compact", chat=chat)
+            await stage.talk("once more", chat=chat)
+        memory = tmp_path / "home" / "memory"
+        assert b"xanthippe" in (memory / "due.jsonl").read_bytes()
+        assert b"xanthippe" in (memory / "compactions.jsonl").read_bytes()
+        await offers.forget(stage.bot, "stage:xanthippe")
+        assert b"xanthippe" not in everything_in(memory)
+        assert "stage:other" in await offers.log(stage.bot)
+
+
+async def test_a_check_looks_at_windows_and_facts_as_well(tmp_path: Path) -> None:
+    async with Stage(tmp_path) as stage:
+        await stage.talk("/remember I like tea")
+        await stage.talk("the first line")
+        await stage.talk("the second line")
+        assert await offers.check(stage.bot) == offers.WHOLE
+        for name, word in ((file_name("stage:1"), b"first"), (f"facts/{file_name('stage:ann')}", b"like")):
+            path = tmp_path / "home" / "memory" / name
+            path.write_bytes(path.read_bytes().replace(word, word.upper(), 1))
+            assert f"{Path(name).name}' is damaged: 1 of " in await offers.check(stage.bot)
+
+
+async def test_facts_are_read_in_with_their_time(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"owner": "a:1", "fact": "I like tea", "at": 1700000000.5}\n')
+    async with Stage(tmp_path) as stage:
+        await offers.read_in(stage.bot, str(tmp_path / "in.jsonl"))
+        assert [fact.at for fact in await stage.bot.memory.facts("a:1")] == [1700000000.5]

@@ -80,7 +80,7 @@ async def test_what_is_written_out_can_be_read_in_elsewhere(tmp_path: Path, home
     async with Stage(other) as stage:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("ROOST_HOME", str(other / "home"))
-            assert await ask("import", str(file)) == f"12 turns and 1 facts read from {file}"
+            assert await ask("import", str(file)) == f"12 turns and 1 fact read from {file}"
             await ask("import", str(file))
         again = await stage.bot.memory.turns(stage.message("").place)
         assert [(turn.role, turn.text) for turn in again] == [(turn.role, turn.text) for turn in before]

@@ -105,7 +105,7 @@ def test_nothing_of_what_is_written_can_be_found_in_the_folder(path: Path, monke
         db.storage.compact()
         db.insert({CANARY: CANARY})
     content = path.read_bytes()
-    path.write_bytes(content[:-30] + b"x" + content[-29:])
+    path.write_bytes(content[:-30] + bytes([content[-30] ^ 1]) + content[-29:])
     Store(path, cipher=CIPHER).close()
     assert len(list(path.parent.iterdir())) == 2
     everything = shown(path.parent)
