@@ -29,6 +29,7 @@ from roost.values import Message, Person, Place, Reply, Sent
 log = logging.getLogger(__name__)
 
 QUIET = 20.0  # seconds after which the stream is asked whether it is still there
+ANSWER = 20.0  # seconds that it has to answer
 PAGE = 200  # messages, the most that the server gives at once
 NOTICE = 10_000  # characters of an error that are read
 # Extras are the application's own but for the names of Gotify's clients; this one says that the bot wrote it.
@@ -58,7 +59,7 @@ class Gotify(Channel):
     """A pair of applications."""
 
     Config = GotifyConfig
-    silence = 4 * QUIET
+    silence = 2 * (QUIET + ANSWER)
     # Gotify names no limit; MySQL, one of its databases, keeps 65,535 bytes of a text.
     limits = Limits(max_text=60_000, unit="bytes", markup=MARKDOWN)
 
@@ -149,7 +150,7 @@ class Gotify(Channel):
             frame = await stream.receive(timeout=QUIET)
         except TimeoutError:
             await stream.ping()
-            frame = await stream.receive(timeout=QUIET)
+            frame = await stream.receive(timeout=ANSWER)
         if frame.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED):
             return None
         if frame.type == aiohttp.WSMsgType.ERROR:

@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 TIME = aiohttp.ClientTimeout(total=60.0, connect=10.0)
 QUIET = 20.0  # seconds after which the other side is asked whether it is there
+ANSWER = 20.0  # seconds that it has to answer
 MAX_FRAME = 64 * 1024 * 1024
 EVENT = "event"
 
@@ -71,7 +72,7 @@ class HomeAssistant(Channel):
     """One house."""
 
     Config = HomeAssistantConfig
-    silence = 4 * QUIET
+    silence = 2 * (QUIET + ANSWER)
     # A push message has 4,096 bytes in all, its buttons and the names around them included:
     # https://firebase.google.com/docs/cloud-messaging/concept-options
     # https://developer.apple.com/documentation/usernotifications/generating-a-remote-notification
@@ -187,7 +188,7 @@ class HomeAssistant(Channel):
         numbers = itertools.count(len(kinds) + 1)
         while True:
             try:
-                said = await self._word(socket)
+                said = await self._word(socket, QUIET)
             except TimeoutError:
                 await socket.send_json({"id": next(numbers), "type": "ping"})
                 said = await self._word(socket)
@@ -207,9 +208,9 @@ class HomeAssistant(Channel):
         if said.get("success") is not True:
             raise ValueError("it does not tell what happens")
 
-    async def _word(self, socket: aiohttp.ClientWebSocketResponse) -> Json:
-        """What comes next. Raises TimeoutError after a silence, ConnectionError at the end."""
-        frame = await socket.receive(timeout=QUIET)
+    async def _word(self, socket: aiohttp.ClientWebSocketResponse, within: float = ANSWER) -> Json:
+        """What comes next. Raises TimeoutError after a silence of so many seconds, ConnectionError at the end."""
+        frame = await socket.receive(timeout=within)
         if frame.type is not aiohttp.WSMsgType.TEXT:
             raise ConnectionError(f"The connection ended ({frame.type.name}).")
         said = parsed(frame.data)

@@ -215,9 +215,11 @@ async def test_nothing_is_sent_before_it_is_connected(tmp_path: Path) -> None:
             await one.send(Place("gotify", "1"), Reply("hello"))
 
 
-async def test_the_server_pings_and_a_quiet_stream_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_quiet_stream_is_asked_for_signs_of_life_and_gives_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("roost.channels.gotify.QUIET", 0.05)
-    async with GotifyServer({"Ain": "In", "Aout": "Out"}, {"Cbot"}, ping=0.2) as server:
+    async with GotifyServer({"Ain": "In", "Aout": "Out"}, {"Cbot"}) as server:
         one, desk = channel(server, tmp_path)
         got = asyncio.Queue[str]()
 
@@ -231,6 +233,7 @@ async def test_the_server_pings_and_a_quiet_stream_stays(tmp_path: Path, monkeyp
             for _ in range(12):
                 desk.alive.clear()
                 await desk.alive.wait()
+            await server.ping(b"still there?")
             await server.add(server.apps[0], {"message": "still there"})
             assert await got.get() == "still there"
         running.cancel()

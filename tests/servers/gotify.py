@@ -19,13 +19,14 @@ from aiohttp import WSMsgType, web
 NUMBER = re.compile(r"\d{1,18}")
 EXTRA = re.compile(r"[^:]+(::[^:]+){1,2}")
 NO_ACCESS = "you need to provide a valid access token or user credentials to access this api"
+PING = 45.0  # seconds after which a quiet stream is asked for a sign of life
 FIELDS: dict[str, type] = {"message": str, "title": str, "priority": int, "extras": dict, "appid": int}
 
 
 class GotifyServer:
     """`apps` is {token: name}, numbered from 1; `clients` are the tokens that may read. `tells` shows apps' tokens."""
 
-    def __init__(self, apps: dict[str, str], clients: set[str], ping: float = 45.0, tells: bool = False) -> None:
+    def __init__(self, apps: dict[str, str], clients: set[str], tells: bool = False) -> None:
         self.apps = [{"id": number, "name": name} for number, name in enumerate(apps.values(), 1)]
         self.tokens = dict(zip(apps, self.apps, strict=True))
         self.clients = clients
@@ -33,7 +34,8 @@ class GotifyServer:
         self.changed = asyncio.Condition()
         self.host, self.port = "", 0
         self.joined = 0  # streams that were opened
-        self._ping, self._tells, self._last = ping, tells, 0
+        self.pongs: list[bytes] = []
+        self._tells, self._last = tells, 0
         self._streams: set[web.WebSocketResponse] = set()
 
     async def __aenter__(self) -> GotifyServer:
@@ -85,6 +87,13 @@ class GotifyServer:
             with suppress(ConnectionError, RuntimeError):
                 await stream.send_str(word)
 
+    async def ping(self, word: bytes) -> None:
+        """Ask everybody who listens for a sign of life, and wait until somebody has given it."""
+        for stream in self._streams:
+            await stream.ping(word)
+        async with self.changed:
+            await self.changed.wait_for(lambda: word in self.pongs)
+
     async def _all(self, request: web.Request) -> web.Response:
         self._client(request)
         return self._page(request, self.messages)
@@ -129,7 +138,7 @@ class GotifyServer:
 
     async def _stream(self, request: web.Request) -> web.WebSocketResponse:
         self._client(request)
-        stream = web.WebSocketResponse(heartbeat=self._ping, max_msg_size=64)
+        stream = web.WebSocketResponse(heartbeat=PING, autoping=False, max_msg_size=64)
         await stream.prepare(request)
         self._streams.add(stream)
         self.joined += 1
@@ -137,6 +146,12 @@ class GotifyServer:
             async for said in stream:
                 if said.type == WSMsgType.ERROR:
                     break
+                if said.type == WSMsgType.PING:
+                    await stream.pong(said.data)
+                if said.type == WSMsgType.PONG:
+                    async with self.changed:
+                        self.pongs.append(bytes(said.data))
+                        self.changed.notify_all()
         finally:
             self._streams.discard(stream)
         return stream
