@@ -457,14 +457,23 @@ async def test_who_has_asked_the_bot_into_a_room_gets_no_second_one(
         assert await bot.ask("GET", direct_path(bot)) == {ann.id: [room]}
 
 
-async def test_a_room_of_which_no_sync_has_told_yet_is_waited_for(ann: Member, bot: Member, tmp_path: Path) -> None:
+async def test_a_room_of_which_no_sync_has_told_yet_is_waited_for(
+    ann: Member, bot: Member, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     room, line = await ann.room(bot, direct=True), Line(bot, tmp_path)
     async with line.up():
         assert (await first_sent(line, ann)).place.chat == room
-        unknown = line.channel._account.client.rooms.pop(room)
+        account = line.channel._account
+        direct = account.direct
+
+        async def before_the_sync() -> Any:
+            marked = await direct()
+            account.client.rooms.pop(room, None)
+            return marked
+
+        monkeypatch.setattr(account, "direct", before_the_sync)
         with pytest.raises(NotSent, match="about to be there"):
             await line.channel.send(Place("matrix", ann.id), Reply("hello"))
-        line.channel._account.client.rooms[room] = unknown
         assert await bot.ask("GET", direct_path(bot)) == {ann.id: [room]}
 
 
