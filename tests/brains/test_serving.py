@@ -35,7 +35,7 @@ from roost.brains.face import Face, Service
 from roost.brains.trial import model as zeros
 
 OWLS = [{"role": "user", "content": "Tell me about owls."}]
-LONG = [{"role": "user", "content": "word " * 700}]
+LONG = [{"role": "user", "content": "word " * 1900}]
 WEATHER = {
     "type": "function",
     "function": {

@@ -514,10 +514,9 @@ async def test_what_the_core_does_not_take_is_brought_again(bench: Bench) -> Non
         return await taken(item)
 
     bench.receive = receive  # type: ignore[method-assign]
-    task = None
-    bench.channel = bench.make()
-    await bench.server.receive(ANN, BOT, "hello")
     task = asyncio.create_task(bench.channel.run(receive))
+    await bench.looks()
+    await bench.server.receive(ANN, BOT, "hello")
     with pytest.raises(OSError, match="disk full"):
         await asyncio.wait_for(task, 20)
     async with bench.up():
