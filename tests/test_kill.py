@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from seeded import seeded
 from servers.telegram import TelegramServer
 
 TOKEN = "123456:killed-often"
@@ -113,9 +114,7 @@ def check(said: list[str], heard: list[str]) -> None:
 
 @pytest.mark.parametrize("brain", ["echo", "slow"])
 async def test_nothing_is_lost_or_repeated_unmarked_however_often_the_bot_is_killed(tmp_path: Path, brain: str) -> None:
-    seed = int(os.environ.get("ROOST_SEED", random.randrange(10**6)))
-    print(f"ROOST_SEED={seed}")
-    chance = random.Random(seed)
+    chance = seeded()
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "slow.py").write_text(SLOW_BRAIN)
     async with TelegramServer(token=TOKEN) as server:

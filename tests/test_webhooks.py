@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import os
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from fuzz.mutations import damage
 from fuzz.wire import MB, METHODS, TYPES, VALUES, Headers, ask, bad_chunks, bodies, bombs, chunked, header, odd, written
 from kit.rig import LIMIT, Rig
 from kit.talk import toml
+from seeded import seeded
 
 from roost.testing import Stage
 
@@ -92,9 +92,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def random() -> Random:
-    seed = int(os.environ.get("ROOST_SEED") or Random().randrange(2**32))
-    print(f"ROOST_SEED={seed}")
-    return Random(seed)
+    return seeded()
 
 
 def wrongly_signed(

@@ -52,8 +52,7 @@ WEATHER = {
         },
     },
 }
-# Tokens: more than any answer here can take with all the white space that llama.cpp's grammar of JSON lets a model put in.
-ROOM = 500
+ROOM = 500  # tokens: more than JSON can take here with all the white space that llama.cpp lets a model put in
 TIME = {"type": "function", "function": {"name": "time", "description": "The time of day."}}
 HERMES = (
     "{% if tools %}<|im_start|>system\nCall with <tool_call></tool_call>:{% for tool in tools %}{{ tool | tojson }}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from plug import PHASES, Died, Phase, Plug, PowerCut
+from seeded import seeded
 
 from roost.contracts import Turn
 from roost.memory import groups, index, segments
@@ -223,9 +223,7 @@ while True:
 
 @pytest.mark.parametrize("fsync", ["always", "os"])
 def test_killed_for_real_nothing_acknowledged_is_lost(tmp_path: Path, fsync: Fsync):
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+    chance = seeded()
     path = tmp_path / "x.cold"
     for _ in range(5):
         acknowledged = kill_child(path, fsync, chance.randrange(1, 50))

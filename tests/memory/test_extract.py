@@ -10,6 +10,7 @@ import re
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from seeded import seeded
 
 from roost.contracts import Call, Turn
 from roost.memory.extract import ASSISTANT, LONGEST, extract
@@ -179,9 +180,7 @@ async def test_what_lasts_is_known_in_many_languages(said: list[str], kept: str)
 
 
 async def test_a_long_conversation_folded_in_steps_keeps_what_was_told_once() -> None:
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    dice = random.Random(seed)
+    dice = seeded()
     turns = chatter(dice, 10_000)
     for number, fact in enumerate(PLANTED):
         turns[4 * number] = Turn("user", fact, "Ann")

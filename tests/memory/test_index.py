@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import sqlite3
 import stat
 from pathlib import Path
 
 import pytest
 from dialogues import BEGUN, CHINESE, ENGLISH, make
+from seeded import seeded
 
 from roost.contracts import Hit, Turn
 from roost.memory import index as index_module
@@ -89,9 +89,7 @@ def change(file: Path, statement: str) -> None:
 
 
 def test_flipped_bytes_in_the_index_never_raise(path: Path):
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+    chance = seeded()
     archive = fill(path)
     expected = answers(archive)
     archive.close()

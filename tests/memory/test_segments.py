@@ -11,6 +11,7 @@ import pytest
 from dialogues import CHINESE, ENGLISH, make
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from seeded import seeded
 
 from roost.contracts import Call, Turn
 from roost.errors import StoreError
@@ -189,9 +190,7 @@ def flips(data: bytes, chance: random.Random) -> Iterator[int]:
 
 
 def test_a_flipped_bit_anywhere_costs_at_most_its_own_segment(path: Path, whole: dict[int, Turn]):
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+    chance = seeded()
     data = path.read_bytes()
     parts = {at: set(range(one.first, one.last + 1)) for one in scan(path).records for at in range(one.offset, one.end)}
     kinds = {at: one.kind for one in scan(path).records for at in range(one.offset, one.end)}

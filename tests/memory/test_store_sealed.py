@@ -22,6 +22,7 @@ import test_store_crash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plug import PHASES, Died, Phase, Plug, PowerCut
+from seeded import seeded
 from test_store import (
     db,
     path,
@@ -529,9 +530,7 @@ while True:
 @pytest.mark.parametrize("fsync", ["always", "os"])
 def test_killed_for_real_nothing_acknowledged_is_lost(tmp_path: Path, fsync: Fsync, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(test_store_crash, "CHILD", CHILD)
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+    chance = seeded()
     path = tmp_path / "x.jsonl"
     for _ in range(4):
         acknowledged = test_store_crash.kill_child(path, fsync, chance.randrange(1, 300))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import subprocess
 import sys
 from itertools import count as upwards
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from plug import PHASES, Died, Phase, Plug, PowerCut
+from seeded import seeded
 
 from roost.contracts import Turn
 from roost.memory import store
@@ -162,9 +162,7 @@ asyncio.run(live())
 
 
 async def test_killed_for_real_while_it_folds_and_forgets_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path):
-    seed = int(os.environ.get("ROOST_SEED", random.randrange(10**6)))
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+    chance = seeded()
     last = -1
     cut_short: set[int] = set()  # rounds that were killed between their two conversations
     for _ in range(KILLS):
