@@ -19,11 +19,13 @@ from typing import Any
 from roost.errors import BrainError, ConfigError, ModelError
 
 SECONDS = 5.0
+START = 60.0  # seconds for the process to begin, which on a busy machine says nothing about a template
 MEMORY = 512 << 20
 # A template may write its own words around a conversation, not a thousand times the conversation.
 LONGEST = 1 << 20
 LARGEST_TEMPLATE = 1 << 18
 
+READY, MISSING = "ready", "missing"
 Message = dict[str, str]
 PLAIN_STOPS = ("\nUser:", "\nAssistant:")
 
@@ -71,21 +73,8 @@ class Template:
 
     def _ask(self, messages: Sequence[Message]) -> str:
         """Have the process render; it is ended, and a new one started the next time, when that takes too long."""
-        process = self._running()
-        assert process.stdin is not None and process.stdout is not None
-        watch = threading.Timer(SECONDS, process.kill)
-        watch.start()
-        try:
-            line = {"source": self.source, "variables": {**self.words, "messages": messages}}
-            with suppress(OSError):
-                process.stdin.write(json.dumps(line).encode() + b"\n")
-                process.stdin.flush()
-            raw = process.stdout.readline(8 * LONGEST)
-        finally:
-            watch.cancel()
-        return self._read(raw)
-
-    def _read(self, raw: bytes) -> str:
+        line = {"source": self.source, "variables": {**self.words, "messages": messages}}
+        raw = exchanged(self._running(), SECONDS, json.dumps(line).encode() + b"\n")
         try:
             answer = json.loads(raw)
         except ValueError:
@@ -96,8 +85,6 @@ class Template:
             ) from None
         if "refused" in answer:
             raise Refused(answer["refused"])
-        if "missing" in answer:
-            raise ConfigError(f"This engine needs {answer['missing']}. Install it with the engine's extra of roost.")
         return str(answer["text"])
 
     def _running(self) -> subprocess.Popen[bytes]:
@@ -110,7 +97,32 @@ class Template:
                 stderr=subprocess.DEVNULL,
                 env={name: value for name, value in os.environ.items() if not name.startswith("ROOST_")},
             )
+            self._greet(exchanged(self._process, START))
         return self._process
+
+    def _greet(self, raw: bytes) -> None:
+        """Hear what a new process says first. Raises BrainError."""
+        said = raw.decode().strip()
+        if said == READY:
+            return
+        self.close()
+        if said == MISSING:
+            raise ConfigError("This engine needs the package 'jinja2'. Install it with the engine's extra of roost.")
+        raise BrainError("The process that writes conversations by the model's chat template did not start. Ask again.")
+
+
+def exchanged(process: subprocess.Popen[bytes], within: float, line: bytes = b"") -> bytes:
+    """What the process says to a line; nothing when it takes more seconds than that, and is ended."""
+    assert process.stdin is not None and process.stdout is not None
+    watch = threading.Timer(within, process.kill)
+    watch.start()
+    try:
+        with suppress(OSError):
+            process.stdin.write(line)
+            process.stdin.flush()
+        return process.stdout.readline(8 * LONGEST)
+    finally:
+        watch.cancel()
 
 
 def wrong(refused: Refused) -> BrainError:
@@ -151,8 +163,10 @@ def main() -> None:
     try:
         import jinja2.sandbox
     except ImportError:
-        out.write(json.dumps({"missing": "the package 'jinja2'"}) + "\n")
+        out.write(f"{MISSING}\n")
         return
+    out.write(f"{READY}\n")
+    out.flush()
     environment = sandboxed(jinja2.sandbox.ImmutableSandboxedEnvironment)
     for line in sys.stdin:
         limit()

@@ -81,7 +81,7 @@ async def test_the_conversation_is_there_after_a_restart(tmp_path: Path, config:
 async def test_an_engine_killed_in_mid_answer_gives_a_notice_and_the_next_message_works(
     tmp_path: Path, config: str
 ) -> None:
-    async with Stage(tmp_path, config=config.replace("max_tokens = 32", "max_tokens = 200")) as stage:
+    async with Stage(tmp_path, config=config.replace("max_tokens = 32", "max_tokens = 800")) as stage:
         await talk(stage, QUESTIONS[0])
         engine = brain(stage).engine
         assert engine is not None

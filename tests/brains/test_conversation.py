@@ -104,20 +104,21 @@ async def onnx(onnx_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> A
 async def openai(model: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seat]:
     """The client for compatible servers, with llama.cpp's own at the other end."""
 
-    def engine(port: str) -> EngineProcess:
+    def engine() -> EngineProcess:
         size = ["--context", "2048", "--cache-ram", "64", "--watch-stdin"]
-        return EngineProcess(["--model-path", str(model), "--port", port, *size], {KEY: "key"})
+        return EngineProcess(["--model-path", str(model), "--port", "0", *size], {KEY: "key"})
 
-    server = engine("0")
+    server = engine()
     await server.start()
     brain = OpenAI(replace(CONFIG, base_url=server.address, api_key="key"), tmp_path_factory.mktemp("home"))
 
     async def revive() -> None:
         nonlocal server
-        port = server.address.rpartition(":")[2]
         await server.stop()
-        server = engine(port)
+        server = engine()
         await server.start()
+        assert brain.client is not None
+        brain.client.base_url = f"{server.address}/v1"
 
     await brain.load()
     yield Seat(brain, lambda: server.pid, lambda: free(server), revive)

@@ -392,7 +392,7 @@ async def status(client: TestClient[web.Request, web.Application], key: str = ""
 
 
 def test_answers_in_progress_are_finished_when_it_stops(model: Path) -> None:
-    with serve(model) as one, one.client() as client:
+    with serve(model, "--grace", "120") as one, one.client() as client:
         pieces = client.chat.completions.create(
             model="any", messages=OWLS, max_tokens=150, stream=True, extra_body={"ignore_eos": True}
         )
@@ -404,8 +404,6 @@ def test_answers_in_progress_are_finished_when_it_stops(model: Path) -> None:
         assert len(rest) > 100
         assert one.process.wait(30) == 0 or os.name == "nt"
         assert not engine.is_running()
-        with pytest.raises(openai.APIConnectionError):
-            client.models.list()
 
 
 def test_an_answer_that_takes_too_long_for_the_end_is_broken_off_with_a_reason(model: Path) -> None:
@@ -458,6 +456,7 @@ async def test_a_template_that_goes_astray_later_does_not_hold_the_engine(
         async with client.post("/v1/chat/completions", json={"messages": OWLS * 31, "max_tokens": 2}) as answer:
             assert answer.status == 400
             assert "does not come to an end with this conversation" in (await answer.json())["error"]["message"]
+        monkeypatch.undo()  # an engine that has just been started may take its time
         async with client.post("/v1/chat/completions", json={"messages": OWLS, "max_tokens": 2}) as answer:
             assert answer.status == 200
 

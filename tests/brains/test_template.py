@@ -14,7 +14,7 @@ from roost.brains import template
 from roost.brains.stops import Stops
 from roost.brains.template import PLAIN_STOPS, Message, Template
 from roost.brains.thinking import disarmed
-from roost.errors import BrainError, ModelError
+from roost.errors import BrainError, ConfigError, ModelError
 
 SYSTEM, HELLO = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello 🦉"}
 TALK = [SYSTEM, HELLO, {"role": "assistant", "content": "Hi."}, {"role": "user", "content": "Bye."}]
@@ -96,6 +96,33 @@ def test_a_template_without_end_is_stopped_and_the_next_is_written(
         one.render([{"role": "user", "content": "evil"}])
     monkeypatch.undo()
     assert one.render([HELLO])[0] == "fine"
+
+
+def test_a_template_has_its_time_once_its_process_has_begun(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    times: list[float] = []
+
+    def exchanged(process: Any, within: float, line: bytes = b"") -> bytes:
+        times.append(within)
+        return asked(process, within, line)
+
+    asked = template.exchanged
+    monkeypatch.setattr(template, "exchanged", exchanged)
+    one = made("fine")
+    assert [one.render([HELLO])[0] for _ in range(2)] == ["fine", "fine"]
+    assert times == [template.START, template.SECONDS, template.SECONDS]
+
+
+def test_a_process_that_does_not_begin_is_no_fault_of_the_template(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template, "START", 0.0)
+    with pytest.raises(BrainError, match="did not start"):
+        made("fine").render([HELLO])
+
+
+def test_the_library_that_templates_need_is_named(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "jinja2.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="needs the package 'jinja2'"):
+        made("fine").render([HELLO])
 
 
 def test_the_bots_secrets_are_not_in_the_process_of_a_template(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -415,7 +415,8 @@ def test_a_sealed_archive_shows_no_word_and_does_all_the_same(path: Path):
         archive.close()
     for name in ("x.cold", "x.index"):
         data = path.with_name(name).read_bytes().lower()
-        for word in (b"giraffe", b"xylophagou", "可爱".encode(), b"rain", b"afterthought", b"ann", b"m41"):
+        # None is so short that chance could write it.
+        for word in (b"giraffe", b"xylophagou", "可爱".encode(), b"afterthought", b"test:ann", b"assistant"):
             assert word not in data, (name, word)
     assert path.read_bytes().startswith(b"roost sealed")
     assert path.with_name("x.index").read_bytes()[68:72] == b"RooS"

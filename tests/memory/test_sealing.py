@@ -22,7 +22,7 @@ from roost.memory.words import cut
 from roost.values import Place
 
 CIPHER = Cipher(bytes(range(32)))
-HERE, THERE = Place("stage", "ännchen"), Place("stage", "2", kind="group")
+HERE, THERE = Place("stage", "ännchen-von-tharau"), Place("stage", "2", kind="group")
 CANARY = "Nußknacker".lower().encode()
 ROLES: tuple[Role, Role] = ("user", "assistant")
 CONFIG = WindowConfig(compact_keep=2, compact_action="extract", fsync="os")
@@ -82,11 +82,11 @@ async def clear(tmp_path: Path) -> Path:
 
 async def test_opened_with_a_cipher_all_of_it_is_sealed_also_what_nobody_asks_for(clear: Path) -> None:
     before = await told(clear, None)
-    assert not unreadable(clear) and b"nnchen" in everything(clear)
+    assert not unreadable(clear) and b"nnchen-von" in everything(clear)
     (index,) = clear.glob("*.index")
     assert any(word.encode() in index.read_bytes() for word in cut("nußknacker"))
     await (await opened(clear, CIPHER)).close()
-    assert unreadable(clear) and b"nnchen" not in everything(clear)
+    assert unreadable(clear) and b"nnchen-von" not in everything(clear)
     assert await told(clear, CIPHER) == before
     assert unreadable(clear)
     unseal_folder(clear, CIPHER, Disk())
@@ -99,7 +99,7 @@ async def test_killed_at_any_step_of_being_sealed_it_is_sealed_by_the_next_start
     before = await told(clear, None)
     for killed in each_kill(clear, lambda home, disk: seal_folder(home, CIPHER, disk)):
         assert await told(killed, CIPHER) == before
-        assert unreadable(killed) and b"nnchen" not in everything(killed)
+        assert unreadable(killed) and b"nnchen-von" not in everything(killed)
 
 
 async def test_killed_at_any_step_of_being_decrypted_it_can_go_on_either_way(clear: Path) -> None:
@@ -112,7 +112,7 @@ async def test_killed_at_any_step_of_being_decrypted_it_can_go_on_either_way(cle
         assert not any(SEALED_ID.to_bytes(4, "big") in path.read_bytes() for path in killed.rglob("*.index"))
         assert await told(killed, None) == before
         assert await told(back, CIPHER) == before
-        assert unreadable(back) and b"nnchen" not in everything(back)
+        assert unreadable(back) and b"nnchen-von" not in everything(back)
         shutil.rmtree(back)
 
 
