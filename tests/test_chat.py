@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,7 +24,7 @@ from roost.channels.terminal import Terminal, publish
 from roost.chat import ask
 from roost.contracts import ChannelConfig, Said
 from roost.errors import ChannelError, StoreError
-from roost.link import Address, connect
+from roost.link import Address, Link, connect
 from roost.screen import markdown, printable
 from roost.values import Button, Event, Message, Place, Reply
 
@@ -310,8 +311,14 @@ async def test_an_address_left_by_a_killed_bot_is_answered_by_nobody(tmp_path: P
 async def test_something_else_on_the_port_is_not_taken_for_a_bot(
     greeting: bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roost.link.CONNECT_SECONDS", 0.2 if greeting is None else 10)
-    left = asyncio.Event()
+    left, greet = asyncio.Event(), Link.greet
+
+    async def impatient(link: Link, *arguments: Any) -> None:
+        monkeypatch.setattr("roost.link.CONNECT_SECONDS", 0.2)
+        await greet(link, *arguments)
+
+    if greeting is None:
+        monkeypatch.setattr(Link, "greet", impatient)
 
     async def stranger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()

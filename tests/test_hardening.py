@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kit.hurry import hurry
 
 from roost import Message, Reply, command, hookimpl
 from roost import draft as drafting
@@ -502,7 +503,7 @@ async def test_the_preview_of_collected_messages_is_used_again_after_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drafting, "HESITATION", 0.0)
-    monkeypatch.setattr("roost.bot.STEP_TIME", 0.05)
+    hurry(monkeypatch)
     collect = 'busy = "collect"\n'
     async with Stage(tmp_path, channel=Streaming, channel_config=collect) as stage:
         channel = stage.channel
@@ -550,7 +551,7 @@ async def test_the_typing_sign_ends_with_a_stop_in_the_middle_of_an_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drafting, "HESITATION", 0.0)
-    monkeypatch.setattr("roost.bot.STEP_TIME", 0.05)
+    hurry(monkeypatch)
     async with Stage(tmp_path, channel=Typing) as stage:
         assert isinstance(stage.channel, Typing)
         monkeypatch.setattr(stage.brain, "think", Thought())
@@ -659,7 +660,7 @@ async def test_a_group_is_still_a_group_after_a_restart(tmp_path: Path) -> None:
 async def test_a_pause_that_the_platform_asked_for_holds_over_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roost.bot.STEP_TIME", 0.05)
+    hurry(monkeypatch)
     async with Stage(tmp_path) as stage:
         stage.channel.fail = [NotSent("slow down", retry_after=3600)]
         await stage.say("hello")

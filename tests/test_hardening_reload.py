@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession, web
+from kit.hurry import hurry
 from test_hardening import Thought, park, plugin, rows, texts
 
 from roost import job, logs
@@ -432,7 +433,7 @@ async def test_an_answer_is_remembered_although_the_memory_changes_meanwhile(
 async def test_a_stop_gets_through_while_a_change_of_memory_waits_for_the_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roost.bot.STEP_TIME", 0.05)
+    hurry(monkeypatch)
     async with Stage(tmp_path) as stage:
         thought = Thought("Half")
         monkeypatch.setattr(stage.brain, "think", thought)
@@ -484,7 +485,7 @@ class Stubborn(StageChannel):
 async def test_a_stop_leaves_behind_a_channel_that_will_not_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("roost.bot.STEP_TIME", 0.05)
+    hurry(monkeypatch)
     stage = Stage(tmp_path, channel=Stubborn)
     await stage.__aenter__()
     stubborn = stage.channel
@@ -501,12 +502,15 @@ async def test_a_stop_leaves_behind_a_channel_that_will_not_end(
         assert await stage.talk("hello") == "hello"
 
 
-@pytest.mark.parametrize("part", ["brain.unload", "memory.close", "journal.close", "schedule.stop"])
+@pytest.mark.parametrize(
+    ("part", "step"),
+    [("brain.unload", "brain"), ("memory.close", "memory"), ("journal.close", "journal"), ("schedule.stop", "jobs")],
+)
 @pytest.mark.parametrize("hangs", [False, True], ids=["raises", "hangs"])
 async def test_a_stop_frees_the_folder_whatever_fails_on_the_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, hangs: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, step: str, hangs: bool
 ) -> None:
-    monkeypatch.setattr("roost.bot.STEP_TIME", 0.05)
+    hurry(monkeypatch, step)
     stage = Stage(tmp_path)
     await stage.__aenter__()
     holder, _, name = part.rpartition(".")

@@ -48,5 +48,5 @@ async def test_the_status_tells_of_channels_of_what_waits_and_of_letters(tmp_pat
         stage.channel.fail = [Undeliverable("blocked")]
         await stage.talk("hello")
         told = await stage.talk("/status")
-        assert re.search(r"^- stage: running for \d s, last sign of life \d s ago$", told, re.MULTILINE)
+        assert re.search(r"^- stage: running for \d+ s, last sign of life \d+ s ago$", told, re.MULTILINE)
         assert "- 1 could not be delivered: `/letters`" in told

@@ -96,7 +96,8 @@ def test_what_a_later_message_gives_away_is_hidden_in_an_earlier_one_too() -> No
 
 
 def test_conversations_do_not_share_their_stand_ins() -> None:
-    assert StandIns().hide("I am Anna Schmidt") != StandIns().hide("I am Anna Schmidt")
+    assert StandIns().seed != StandIns().seed
+    assert StandIns("a").hide("I am Anna Schmidt") != StandIns("b").hide("I am Anna Schmidt")
 
 
 @pytest.mark.parametrize("change", [str.upper, str.lower, str.title])

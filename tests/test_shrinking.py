@@ -9,6 +9,7 @@ from typing import cast
 from roost.brains import llamacpp
 from roost.brains.llamacpp import LlamaCpp
 from roost.gauges import Reading
+from roost.pressure import Pressure
 from roost.testing import Stage
 
 
@@ -21,8 +22,9 @@ async def test_an_idle_engine_ends_when_memory_is_short_and_starts_again_for_an_
         for chat in ("1", "2"):
             await stage.say("hello", chat=chat)
             await stage.quiet(limit=120)
-        pressure = stage.bot.pressure
-        pressure._sense = lambda: [Reading(99, 100, "test")]
+        # One of its own, beside which the bot's does not look.
+        pressure = Pressure(lambda: [Reading(99, 100, "test")], stage.bot.pressure._reliefs)
+        stage.bot.pressure._sense = lambda: []
         await stage.bot.memory.remember(stage.message("").place, [])
         await pressure.look()
         assert brain.engine is None
@@ -55,6 +57,7 @@ async def test_an_engine_at_work_is_left_alone(tmp_path: Path, model: Path) -> N
 
 async def test_the_memory_closes_its_files_and_goes_on(tmp_path: Path) -> None:
     async with Stage(tmp_path) as stage:
+        stage.bot.pressure._sense = lambda: []
         for chat in "123":
             await stage.talk("hello", chat=chat)
         files = stage.bot.memory._files

@@ -203,27 +203,31 @@ async def test_whatever_goes_wrong_with_a_call_is_told_to_the_brain(tmp_path: Pa
         """Fails."""
         raise ValueError("secret detail")
 
-    @tool
-    async def slow() -> str:
-        """Takes for ever."""
-        await asyncio.Event().wait()
-        return ""
-
     cases = [
         ("weathr", "{}", "There is no tool 'weathr'."),
         ("weather", '{"cty": 1}', "The arguments do not fit: Object contains unknown field `cty`"),
         ("weather", '{"city": ', "The arguments do not fit"),
         ("weather", "[]", "The arguments do not fit"),
         ("breaking", "{}", "It failed: ValueError."),
-        ("slow", "{}", "It took more than 0.05 seconds and was stopped."),
     ]
-    plugins = [plugin(a=weather, b=breaking, c=slow)]
-    async with Stage(tmp_path, plugins=plugins, config="[tools]\ntimeout = 0.05") as stage:
+    async with Stage(tmp_path, plugins=[plugin(a=weather, b=breaking)]) as stage:
         for name, arguments, told in cases:
             stage.brain.script = calling(name, arguments)
             answer = await stage.talk("go")
             assert told in answer
             assert "secret detail" not in answer
+
+
+async def test_a_call_that_takes_too_long_is_told_to_the_brain(tmp_path: Path) -> None:
+    @tool
+    async def slow() -> str:
+        """Takes for ever."""
+        await asyncio.Event().wait()
+        return ""
+
+    config = "[tools]\ntimeout = 0.05"
+    async with Stage(tmp_path, plugins=[plugin(it=slow)], script=calling("slow", "{}"), config=config) as stage:
+        assert "It took more than 0.05 seconds and was stopped." in await stage.talk("go")
 
 
 async def test_a_brain_that_never_stops_calling_is_told_to_answer(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import pytest
 
+from kit.hurry import hurry
 from kit.rig import LIMIT, Rig
 from kit.talk import Talk
-from roost import bot, hookimpl, supervisor
+from roost import hookimpl, supervisor
 from roost.contracts import Channel
 from roost.dialects import PLAIN, render
 from roost.values import Attachment, Button, Message, Place, Reply
@@ -563,7 +564,7 @@ async def an_answer_that_may_have_arrived_is_not_lost_and_not_doubled_unmarked(t
 async def an_answer_that_may_have_arrived_before_a_crash_is_not_doubled_unmarked(talk: Talk) -> None:
     """No library between the channel and its server repeats it by itself: it is all in what was written down."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(bot, "STEP_TIME", 1.0)
+        hurry(patched, seconds=1.0)
         async with talk.up() as stage:
             await talk.rig.say("one")
             await talk.rig.until(answered("echo one"))
@@ -658,7 +659,7 @@ async def an_old_message_is_refused(talk: Talk) -> None:
 @scenario("stop while sending", "silver", through_a_door)
 async def an_answer_on_its_way_when_the_bot_stops_arrives_when_it_is_back(talk: Talk) -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(bot, "STEP_TIME", 1.0)
+        hurry(patched, seconds=1.0)
         async with talk.up() as stage:
             await talk.rig.say("one")
             await talk.rig.until(answered("echo one"))

@@ -136,7 +136,7 @@ async def test_whenever_it_dies_while_forgetting_doing_it_again_leaves_nothing(t
 CHILD = """
 import asyncio, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[3])
+sys.path[:0] = sys.argv[3:]
 from test_window_crash import FOLDING, OTHER, PLACE, BUDGET, count, exchange
 from roost.memory.window import Window
 
@@ -187,7 +187,7 @@ async def test_killed_for_real_while_it_folds_and_forgets_nothing_acknowledged_i
 def kill_child(home: Path, begin: int, after: int, pause: float) -> int:
     """Let a process remember, fold and forget until it has acknowledged `after` rounds and some time has passed; kill
     it, and return the last it acknowledged."""
-    command = [sys.executable, "-c", CHILD, home, str(begin), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", CHILD, home, str(begin), *sys.path]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         for _ in range(after):
