@@ -49,6 +49,7 @@ class Mount:
         self.name, self.table = name, table
         self.problem = ""
         self.ready = asyncio.Event()
+        self.ended = False  # no longer wanted: it is about to be cancelled
         self._bot = bot
         self._connection: Connection | None = None
         self._listing: Listing | None = None
@@ -61,7 +62,7 @@ class Mount:
         """Keep it connected until cancelled."""
         waits = pauses(LONGEST_PAUSE)
         try:
-            while True:
+            while not self.ended:
                 began = time.monotonic()
                 await self._once()
                 if time.monotonic() - began > STEADY:
@@ -82,7 +83,8 @@ class Mount:
         except ImportError as error:
             self._say(NEEDED.format(error))
         except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and is_cancelled():
+            # A request on its way over HTTP may leave a cancellation behind that the task no longer knows of.
+            if isinstance(error, asyncio.CancelledError) and (self.ended or is_cancelled()):
                 raise
             self._say(connection.trouble(error) if connection else str(error))
             log.debug("The MCP server '%s' fell.", self.name, exc_info=True)
@@ -180,7 +182,7 @@ class Mounts:
     async def _end(self, names: list[str]) -> None:
         tasks = [self._tasks.pop(name) for name in names]
         for name in names:
-            del self.mounts[name]
+            self.mounts.pop(name).ended = True
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -8,11 +8,14 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from test_mcp_client import SERVERS, called, mounted, owned, until
+from kit.gate import Gate
+from test_mcp_client import SERVERS, called, mounted, owned, until, within
 
 from roost import mounts
+from roost.mcp_client import Bounded
 from roost.testing import Stage
 
 SHOP = str(SERVERS / "mcp_shop.py")
@@ -78,28 +81,50 @@ async def test_an_sdk_server_tells_of_new_tools(tmp_path: Path, how: str) -> Non
 
 
 async def test_progress_does_not_lengthen_a_call(tmp_path: Path) -> None:
-    async with shop() as port:
-        config = owned(over_http(port), more="[tools]\ntimeout = 1.0\n")
-        async with Stage(tmp_path, config=config) as stage:
-            await mounted(stage, "shop")
+    async with shop() as port, Stage(tmp_path, config=owned(over_http(port))) as stage:
+        await mounted(stage, "shop")
+        with within(stage, 1.0):
             assert "took more than 1 seconds" in await called(stage, "shop_work")
-            assert "42" in await called(stage, "shop_add", '{"a": 2, "b": 40}')
+        assert "42" in await called(stage, "shop_add", '{"a": 2, "b": 40}')
 
 
 async def test_a_server_that_was_restarted_is_connected_again(tmp_path: Path) -> None:
-    async with shop() as port:
-        stage = Stage(tmp_path, config=owned(over_http(port)))
-        await stage.__aenter__()
-        one = await mounted(stage, "shop")
-    try:
+    async with Gate("127.0.0.1", 0) as gate, Stage(tmp_path, config=owned(over_http(gate.port))) as stage:
+        async with shop() as port:
+            gate.lead_to("127.0.0.1", port)
+            one = await mounted(stage, "shop")
+        gate.shut()
         assert "It failed: The MCP server 'shop'" in await called(stage, "shop_add", '{"a": 2, "b": 40}')
         await until(lambda: one.problem)
         assert "The MCP server 'shop' is not connected now." in await called(stage, "shop_add", '{"a": 2, "b": 40}')
-        async with shop(port):
+        async with shop() as port:
+            gate.lead_to("127.0.0.1", port)
+            gate.shut(False)
             await one.ready.wait()
             assert "42" in await called(stage, "shop_add", '{"a": 2, "b": 40}')
-    finally:
-        await stage.bot.stop()
+
+
+async def test_a_server_that_is_being_asked_for_its_tools_is_left_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ends the request on its way is not taken for the end of the connection."""
+    asked, handle = asyncio.Event(), Bounded.handle_async_request
+
+    async def hanging(transport: Bounded, request: Any) -> Any:
+        if b'"tools/list"' in request.content:
+            asked.set()
+            await asyncio.Event().wait()
+        return await handle(transport, request)
+
+    async with shop() as port, Stage(tmp_path, config=owned(over_http(port))) as stage:
+        one = await mounted(stage, "shop")
+        monkeypatch.setattr(Bounded, "handle_async_request", hanging)
+        assert one._connection is not None
+        one._connection.look.set()
+        await asked.wait()
+        async with asyncio.timeout(30):
+            await mounts.mounts(stage.bot).stop()
+        assert not [task for task in asyncio.all_tasks() if task.get_name() == "mcp shop"]
 
 
 @pytest.mark.parametrize("more", [(), ("json",)])
