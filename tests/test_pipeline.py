@@ -116,7 +116,7 @@ async def test_an_unexpected_error_keeps_its_details_out_of_the_chat(tmp_path: P
 
 
 async def test_an_answer_that_takes_too_long_becomes_a_notice(tmp_path: Path) -> None:
-    async with Stage(tmp_path, config='[brain]\nuse = "scripted"\ntimeout = 1.0\n') as stage:
+    async with Stage(tmp_path, config='[brain]\nuse = "scripted"\ntimeout = 3.0\n') as stage:
 
         async def never(prompt: object):  # type: ignore[no-untyped-def]
             yield "I "

@@ -15,7 +15,6 @@ import httpx
 import pytest
 from kit.listener import listening
 from rigs.ear import Ear
-from servers.apart import free_port
 
 from roost.reach import Ways, why
 
@@ -43,8 +42,9 @@ async def by_aiomqtt(port: int) -> None:
 
 @pytest.mark.parametrize("attempt", [by_aiohttp, by_httpx, by_asyncio, by_aiomqtt], ids=lambda one: one.__name__)
 async def test_a_port_that_nobody_listens_on_is_called_so(attempt: Try) -> None:
-    with pytest.raises(Exception) as raised:
-        await attempt(free_port())
+    with socket.socket() as taken, pytest.raises(Exception) as raised:
+        taken.bind(("127.0.0.1", 0))  # which keeps it from others, and it does not listen
+        await attempt(taken.getsockname()[1])
     assert why(raised.value) == "nobody listens there"
 
 

@@ -98,10 +98,10 @@ async def test_the_second_head_of_a_connection_is_waited_for_no_longer_than_the_
 
 
 async def test_an_answer_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(HEAD, 0.4)
+    monkeypatch.setattr(HEAD, 2.0)
 
     async def slow(request: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(2.5)
         return web.Response()
 
     async def chat(request: web.Request) -> web.StreamResponse:
@@ -116,18 +116,18 @@ async def test_an_answer_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyP
         assert await status(session, face, "POST", "/slow", data=b"x" * 100_000) == 200
         ws = await session.ws_connect(f"{face.address}/ws")
         for _ in range(3):
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.8)
             await ws.send_str("still here")
             assert (await ws.receive(10)).data == "still here"
         await ws.close()
 
 
 async def test_a_connection_between_two_requests_is_kept_for_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(HEAD, 0.4)
+    monkeypatch.setattr(HEAD, 2.0)
     async with serving(OPEN) as face, lines(face, 1) as (line,):
         assert b" 200 " in await ask(line)
         await line[0].readuntil(b"hello {} ")
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(2.5)
         assert b" 200 " in await ask(line)
 
 

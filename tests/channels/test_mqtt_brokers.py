@@ -267,8 +267,9 @@ async def test_two_programs_that_push_each_other_out_without_a_word_are_told_of(
     async with listening(broker.serve) as port, running(made(port), ear):
         with caplog.at_level(logging.WARNING):
             for times in range(2, 7):
+                ear.up.clear()
                 broker.writer.close()
-                await ear.until(lambda times=times: len(broker.versions) == times)
+                await ear.until(lambda times=times: len(broker.versions) == times and ear.up.is_set())
     told = [one.getMessage() for one in caplog.records]
     assert len(told) == 1 and "client_id 'roost'" in told[0]
 
@@ -282,8 +283,9 @@ async def test_a_broker_that_is_lost_once_in_a_while_is_no_second_program(
     async with listening(broker.serve) as port, running(made(port), ear):
         with caplog.at_level(logging.WARNING):
             for times in range(2, 7):
+                ear.up.clear()
                 broker.writer.close()
-                await ear.until(lambda times=times: len(broker.versions) == times)
+                await ear.until(lambda times=times: len(broker.versions) == times and ear.up.is_set())
     assert not caplog.records
 
 
