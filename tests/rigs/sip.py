@@ -279,11 +279,11 @@ class SipRig(Rig):
             await self._write(WRITING, COMPOSING)
 
     async def _write(self, text: str, kind: str = "text/plain;charset=utf-8") -> None:
-        """Have Kamailio take it. When the bot does not, that takes three seconds, which nobody waits for."""
+        """Have Kamailio take it, before the next is written. When the bot does not, that takes three seconds."""
         task = asyncio.create_task(self.ann.write(self.bot, text, kind))
         self._said.add(task)
         task.add_done_callback(self._said.discard)
-        await asyncio.wait([task], timeout=1)
+        await asyncio.wait([task], timeout=LIMIT)
 
     async def say(
         self, text: str, chat: Chat = "direct", *, mention: bool = False, quote: str = "", thread: str = ""
