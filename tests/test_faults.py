@@ -32,8 +32,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "LONGEST_PAUSE", 0.01)
     monkeypatch.setattr(telegram, "pauses", lambda: itertools.repeat(0.01))
     monkeypatch.setattr(telegram, "POLL", 1)
-    monkeypatch.setattr(telegram, "READ", 1.0)
-    monkeypatch.setattr(telegram_http, "READ", 1.0)
+    monkeypatch.setattr(telegram, "READ", 1.0)  # of polls: one that is broken off too early does no harm
 
 
 @contextlib.asynccontextmanager
@@ -68,7 +67,10 @@ async def test_what_surely_was_not_sent_comes_once_and_in_order(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("fault", UNKNOWN)
-async def test_what_may_have_been_sent_comes_in_order_and_a_repetition_says_so(tmp_path: Path, fault: str) -> None:
+async def test_what_may_have_been_sent_comes_in_order_and_a_repetition_says_so(
+    tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telegram_http, "READ", 1.0)
     said = await converse(tmp_path, "sendMessage", fault)
     assert list(dict.fromkeys(text.removeprefix(MARK) for text in said)) == LINES
     unmarked = [text for text in said if not text.startswith(MARK)]
@@ -76,7 +78,8 @@ async def test_what_may_have_been_sent_comes_in_order_and_a_repetition_says_so(t
     assert any(text.startswith(MARK) for text in said)
 
 
-async def test_a_slow_answer_is_waited_for(tmp_path: Path) -> None:
+async def test_a_slow_answer_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telegram_http, "READ", 2.0)  # between two bytes; all of them take longer
     assert await converse(tmp_path, "sendMessage", "slow") == LINES
 
 
@@ -177,7 +180,10 @@ async def test_an_outage_loses_nothing_and_needs_no_restart(tmp_path: Path) -> N
         await relay.cut()
 
 
-async def test_connections_that_lead_nowhere_are_noticed_and_made_anew(tmp_path: Path) -> None:
+async def test_connections_that_lead_nowhere_are_noticed_and_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telegram_http, "READ", 1.0)
     async with relayed(tmp_path) as (server, relay, stage, chat):
         assert relay.freeze() > 0
         await chat.say("asked into the void")
